@@ -1,0 +1,3 @@
+"""sdnjax: boundary-aware semantic segmentation in JAX."""
+
+__version__ = "0.1.0"

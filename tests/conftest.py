@@ -1,0 +1,27 @@
+"""Settings that every test shares: CPU, eight virtual devices, no silent promotion."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    ).strip()
+
+import jax
+import pytest
+
+
+@pytest.fixture
+def strict_numerics():
+    """No implicit dtype or rank promotion: what is multiplied is what was written."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture
+def x64():
+    """Float64 inside the test."""
+    with jax.enable_x64(True):
+        yield
