@@ -1,10 +1,18 @@
-"""The one error class that entry points turn into a single line and a non-zero exit."""
+"""The errors that entry points turn into a single line and a non-zero exit.
+
+Anything else that is raised is a defect of the library and keeps its traceback.
+"""
 
 
 class InputError(ValueError):
-    """A mistake in what the user gave: a path, a file, a setting.
+    """A mistake in what the user gave: a path, a file, a setting. Exit status 2.
 
     The message is one line. It names the file or key and says what would be right.
-    Entry points print it without a traceback and exit with status 2; anything else that
-    is raised is a defect of the library and keeps its traceback.
+    """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on: a loss that is no number, a full disk. Exit status 1.
+
+    The message is one line. It says what happened, where, and what is safe.
     """

@@ -1,5 +1,37 @@
-"""Data sets, augmentation and the index-driven input pipeline.
+"""Data sets, label spaces, augmentation and the index-driven pipeline.
 
-The only package that imports TensorFlow, and it does so only in `pipeline`, `augment`
-and `builders`: class names, colours and image reading are free of it.
+Names are looked up when first used: importing this package imports neither TensorFlow nor
+TensorFlow Datasets, and reading plain folders never does. Only `train_batches`, `augment`
+and prepared data sets need them.
 """
+
+import importlib
+
+_HOME = {
+    "Data": "config",
+    "Example": "sources",
+    "Failures": "sources",
+    "LabelSpace": "label_spaces",
+    "Source": "sources",
+    "augment": "augment",
+    "evaluation_examples": "evaluation",
+    "label_space": "label_spaces",
+    "load_example": "sources",
+    "normalize": "images",
+    "open_source": "sources",
+    "read_image": "images",
+    "read_label": "images",
+    "render_scene": "shapes",
+    "train_batches": "pipeline",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *_HOME})

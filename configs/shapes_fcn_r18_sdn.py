@@ -1,0 +1,27 @@
+"""FCN-R18 with the SDN neck on `shapes`, a few minutes on two CPU cores.
+
+    python train.py configs/shapes_fcn_r18_sdn.py
+
+The data set is generated on first use. With `shapes_fcn_r18.py` the two halves of
+`make demo`; they differ in the neck's operator and the name. A demonstration, not a result
+of the paper.
+"""
+
+from sdnjax.data.config import Data
+from sdnjax.experiment import Experiment
+from sdnjax.inference.config import Evaluation
+from sdnjax.models import Model, Neck
+from sdnjax.training.config import Optimizer
+
+
+def config() -> Experiment:
+    return Experiment(
+        name="shapes_fcn_r18_sdn",
+        model=Model(name="fcn_r18-d8", neck=Neck(operator="sdc", guidance_channels=64)),
+        data=Data(name="shapes", crop_size=(96, 96), scale_range=(0.75, 1.5)),
+        optimizer=Optimizer(kind="adamw", learning_rate=1e-3, end_learning_rate=0.0, power=1.0),
+        evaluation=Evaluation(batch_size=8),
+        steps=200,
+        batch_size=8,
+        checkpoint_every=100,
+    )

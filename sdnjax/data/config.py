@@ -1,0 +1,80 @@
+"""Settings of the data: what is read, and how a training example is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+from sdnjax.config import setting
+from sdnjax.data.label_spaces import label_space
+from sdnjax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set, its splits, and the augmentation of its training examples.
+
+    Sizes are (height, width) in pixels except `base_size`, which has no orientation.
+    Raises InputError for a value that cannot work; the message names the key.
+    """
+
+    name: str = setting("shapes", "data set: camvid, or shapes, which is generated")
+    dir: str | None = setting(
+        None,
+        "folder that holds the data set; shapes needs none and uses ~/.cache/sdnjax",
+        run_only=True,
+    )
+    train_split: str = setting("train", "split that is trained on")
+    val_split: str = setting("val", "split that is evaluated")
+    crop_size: tuple[int, int] = setting((96, 96), "height,width of a training crop in pixels")
+    base_size: tuple[int, int] | None = setting(
+        None,
+        "long,short edges that an image is fitted into before the random scale, keeping its "
+        "ratio; none keeps its own size",
+    )
+    scale_range: tuple[float, float] = setting((0.5, 2.0), "least,greatest random scale")
+    max_class_share: float = setting(
+        0.75, "greatest share that one class may have of a crop, tried 10 times; 1 allows all"
+    )
+    flip: bool = setting(True, "mirror every second training example")
+    photometric: bool = setting(True, "distort brightness, contrast, saturation and hue")
+    mean: tuple[float, float, float] = setting(
+        (123.675, 116.28, 103.53), "mean of red, green, blue, subtracted from 0-255 values"
+    )
+    std: tuple[float, float, float] = setting(
+        (58.395, 57.12, 57.375), "deviation of red, green, blue, divided by after the mean"
+    )
+    on_bad_image: Literal["raise", "skip"] = setting(
+        "raise", "an unreadable image ends the run, or is skipped and counted", run_only=True
+    )
+    workers: int = setting(4, "threads that read and augment", run_only=True)
+
+    def __post_init__(self):
+        label_space(self.name)  # an unknown name is reported with the nearest one
+        self._require("train_split", bool(self.train_split), "name a split")
+        self._require("val_split", bool(self.val_split), "name a split")
+        self._require("crop_size", _positive(self.crop_size, 2), "be two positive integers")
+        if self.base_size is not None:
+            self._require("base_size", _positive(self.base_size, 2), "be two positive integers")
+        self._require(
+            "scale_range",
+            _positive(self.scale_range, 2) and self.scale_range[0] <= self.scale_range[1],
+            "be two positive numbers, the least first",
+        )
+        self._require("max_class_share", 0 < self.max_class_share <= 1, "lie in (0, 1]")
+        finite = len(self.mean) == 3 and all(math.isfinite(m) for m in self.mean)
+        self._require("mean", finite, "be three numbers, for red, green and blue")
+        self._require("std", _positive(self.std, 3), "be three positive numbers")
+        self._require(
+            "on_bad_image", self.on_bad_image in ("raise", "skip"), "be 'raise' or 'skip'"
+        )
+        self._require("workers", self.workers >= 1, "be at least 1")
+
+    def _require(self, key: str, satisfied: bool, what: str) -> None:
+        if not satisfied:
+            raise InputError(f"data.{key} must {what}, not {getattr(self, key)!r}")
+
+
+def _positive(values: tuple, count: int) -> bool:
+    return len(values) == count and all(math.isfinite(v) and v > 0 for v in values)

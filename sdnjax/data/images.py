@@ -1,0 +1,115 @@
+"""Image and label files as arrays, without TensorFlow.
+
+Every way in which a file can be wrong ends in an InputError of one line that names it. A
+JPEG whose compressed data was altered without being cut short still decodes: the format
+has no checksum, and nothing here can tell.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sdnjax.data.config import Data
+from sdnjax.errors import InputError
+
+# What Pillow's decoders raise for damaged data, besides OSError.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError)
+_DAMAGE = (*_DAMAGE, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def decode_image(data: bytes, name: str, *, exif_orientation: bool = False) -> np.ndarray:
+    """Decodes a picture to uint8 [H, W, 3], RGB.
+
+    Grey is repeated, palettes are looked up, transparency is dropped, CMYK is converted,
+    and of 16-bit values the high byte is kept. `exif_orientation` turns a photograph
+    upright; data sets leave it off, because their labels were drawn on the stored pixels.
+
+    Raises: InputError that names the file (`name`) if it is empty, damaged or no image.
+    """
+    image = _open(data, name)
+    if exif_orientation:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        grey = (np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def decode_label(data: bytes, name: str) -> np.ndarray:
+    """Decodes a label map to uint8 [H, W]: grey values, or the indices of a palette image.
+
+    Raises: InputError that names the file if it is empty, damaged, no image, coded in
+    colours, or holds values above 255.
+    """
+    image = _open(data, name)
+    if image.mode in ("L", "P"):
+        return np.array(image)
+    if image.mode == "1":
+        return np.array(image.convert("L"))
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.size and (values.min() < 0 or values.max() > 255):
+            raise InputError(f"{name}: label value {values.max()}; label files hold 0 to 255")
+        return values.astype(np.uint8)
+    raise InputError(
+        f"{name}: a label must be a grey or palette image of class values, not {image.mode}"
+    )
+
+
+def read_image(path: str | Path, *, exif_orientation: bool = False) -> np.ndarray:
+    """`decode_image` of a file; InputError if it is missing."""
+    return decode_image(read_bytes(path), str(path), exif_orientation=exif_orientation)
+
+
+def read_label(path: str | Path) -> np.ndarray:
+    """`decode_label` of a file; InputError if it is missing."""
+    return decode_label(read_bytes(path), str(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file; InputError that names it if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def normalize(image: np.ndarray, data: Data) -> np.ndarray:
+    """(image − mean) / std as float32, for values 0–255; the same bits as in training."""
+    mean, inverse_std = normalization(data)
+    return (image.astype(np.float32) - mean) * inverse_std
+
+
+def normalization(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """mean and 1/std as float32 [3].
+
+    The reciprocal is taken here, once: TensorFlow rewrites a division by a constant into
+    this product, and the results would differ in the last bit.
+    """
+    return np.asarray(data.mean, np.float32), np.float32(1) / np.asarray(data.std, np.float32)
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """A fully decoded Pillow image."""
+    if not data:
+        raise InputError(f"{name}: the file is empty")
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except UnidentifiedImageError:
+        raise InputError(f"{name}: not an image (PNG and JPEG are read)") from None
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: the image is truncated or damaged ({reason})") from None
+    return image

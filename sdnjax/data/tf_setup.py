@@ -1,0 +1,21 @@
+"""Imports TensorFlow for the input pipeline: quiet, and without touching accelerators.
+
+Import this before `tensorflow` or `tensorflow_datasets`. What the environment already says
+is respected.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Nothing here gains from oneDNN, and without it results do not depend on the machine.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import contextlib
+
+import tensorflow as tf
+
+# The accelerators belong to JAX; TensorFlow would reserve their memory. RuntimeError means
+# that somebody initialised TensorFlow's devices before, which cannot be undone.
+for _kind in ("GPU", "TPU"):
+    with contextlib.suppress(RuntimeError, ValueError):
+        tf.config.set_visible_devices([], _kind)

@@ -1,0 +1,87 @@
+"""Scores of a network over a data set, image by image, in flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sdnjax.errors import InputError
+from sdnjax.inference.config import Evaluation
+from sdnjax.inference.predictor import Predictor
+from sdnjax.metrics import SegmentationMetrics
+
+
+class LabelledImage(Protocol):
+    """What is evaluated: `image [H, W, 3]` uint8, `label [H, W]` of 0…K−1 and 255, a name."""
+
+    image: np.ndarray
+    label: np.ndarray
+    name: str
+
+
+def evaluate(
+    predictor: Predictor,
+    variables: Any,
+    examples: Iterable[LabelledImage],
+    normalize: Callable[[np.ndarray], np.ndarray],
+    num_classes: int,
+    protocol: Evaluation,
+) -> dict[str, Any]:
+    """Scores of all processes' examples together, ready for JSON.
+
+    Args:
+      predictor: made for `protocol`.
+      variables: the network's; placed on the predictor's devices here.
+      examples: this process's share of the data set.
+      normalize: uint8 image → the float32 image that the network expects.
+    """
+    metrics = SegmentationMetrics.empty(
+        num_classes,
+        boundary_thresholds=tuple(
+            int(t) if float(t).is_integer() else t for t in protocol.boundary_thresholds
+        ),
+        boundary_absent=protocol.boundary_absent,
+        boundary_iou_ratio=protocol.boundary_iou_ratio,
+    )
+    variables = predictor.place(variables)
+    for group in groups_of_one_size(examples, protocol.batch_size):
+        predictions = predictor.labels(variables, [normalize(e.image) for e in group])
+        for example, prediction in zip(group, predictions, strict=True):
+            metrics = metrics.update(example.label, prediction, example.name)
+    if jax.process_count() > 1:
+        metrics = metrics.with_arrays(
+            {k: sum_over_processes(v) for k, v in metrics.arrays().items()}
+        )
+    results = metrics.compute()
+    if results["images"] == 0:
+        raise InputError("evaluation saw no readable image: is the split empty?")
+    return results
+
+
+def sum_over_processes(array: np.ndarray) -> np.ndarray:
+    """The sum of every process's array, as exact as NumPy's.
+
+    It travels as bytes: JAX without x64 would cut 64-bit counts to 32 bits.
+    """
+    raw = np.frombuffer(array.tobytes(), np.uint8)
+    gathered = np.asarray(multihost_utils.process_allgather(raw))
+    rows = [np.frombuffer(row.tobytes(), array.dtype).reshape(array.shape) for row in gathered]
+    return np.sum(rows, axis=0, dtype=array.dtype)
+
+
+def groups_of_one_size(
+    examples: Iterable[LabelledImage], size: int
+) -> Iterator[list[LabelledImage]]:
+    """Consecutive examples of one image size, at most `size` at a time."""
+    group: list[LabelledImage] = []
+    for example in examples:
+        if group and (len(group) == size or group[0].image.shape != example.image.shape):
+            yield group
+            group = []
+        group.append(example)
+    if group:
+        yield group

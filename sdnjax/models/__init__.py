@@ -1,0 +1,7 @@
+"""Segmentation networks as Flax Linen modules."""
+
+from sdnjax.models.config import Model, Neck
+from sdnjax.models.encoder_decoder import EncoderDecoder
+from sdnjax.models.zoo import MODELS, create_model
+
+__all__ = ["MODELS", "EncoderDecoder", "Model", "Neck", "create_model"]

@@ -1,0 +1,55 @@
+"""The settings of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+
+from sdnjax.config import setting
+from sdnjax.models.encoder_decoder import EncoderDecoder
+from sdnjax.models.zoo import create_model
+
+
+@dataclass(frozen=True)
+class Neck:
+    """The SDN neck; `operator="none"` is the network without it."""
+
+    operator: Literal["sdc", "conv", "cdc", "none"] = setting(
+        "none", "operator of the SDN neck; none: no neck"
+    )
+    kernel_size: int = setting(3, "taps on each side of the operator's kernel")
+    dilation: int = setting(1, "spacing of the taps")
+    similarity: Literal["charbonnier", "relative", "gaussian", "cosine", "constant"] = setting(
+        "charbonnier", "similarity S of the guidance at two pixels"
+    )
+    boundary: Literal["no_flux", "zeros"] = setting("no_flux", "taps outside the image")
+    reduction: int = setting(1, "the operator works on 1/reduction of the channels")
+    guidance_channels: int | None = setting(None, "channels of Φ; none: those of its input")
+    stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A named network and its options."""
+
+    name: str = setting("fcn_r18-d8", "network, as in sdnjax.models.MODELS")
+    neck: Neck = Neck()
+    dropout: float = setting(0.1, "share of channels dropped before the classifier")
+    align_corners: bool = setting(False, "align_corners for every resizing of scores")
+    stem: Literal["v1", "v1c"] = setting("v1c", "ResNet stem: torchvision's or mmseg's")
+    dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
+
+    def build(self, num_classes: int) -> EncoderDecoder:
+        """The Linen module."""
+        return create_model(
+            self.name,
+            num_classes=num_classes,
+            neck="sdn",
+            dropout=self.dropout,
+            align_corners=self.align_corners,
+            stem=self.stem,
+            dtype=jnp.dtype(self.dtype),
+            **vars(self.neck),
+        )

@@ -1,0 +1,140 @@
+"""Layers with PyTorch's conventions: explicit padding, batch norm's unbiased running variance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Dtype = Any
+
+# PyTorch's and mmseg's `kaiming_normal_(mode="fan_out")`.
+kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def conv(
+    features: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    bias: bool = False,
+    dtype: Dtype = jnp.float32,
+    kernel_init: nn.initializers.Initializer = kaiming_normal,
+    name: str | None = None,
+) -> nn.Conv:
+    """A square convolution padded by `dilation · (kernel_size // 2)` on every side.
+
+    Flax's "SAME" pads one side only at stride 2, which shifts features by a pixel against
+    PyTorch's.
+    """
+    pad = dilation * (kernel_size // 2)
+    return nn.Conv(
+        features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=((pad, pad), (pad, pad)),
+        kernel_dilation=dilation,
+        use_bias=bias,
+        dtype=dtype,
+        kernel_init=kernel_init,
+        name=name,
+    )
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
+
+    Under a data-parallel `jit` the means run over the global batch, which is what other
+    frameworks call synchronised batch norm. Statistics are computed in float32 (float64 for float64); the running
+    variance is the unbiased one, n/(n−1) times the batch's, and
+    `running ← momentum · running + (1 − momentum) · batch` (PyTorch's momentum is 1 − ours).
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            wide = at_least_float32(x)
+            mean = jnp.mean(wide, axes)
+            var = jnp.mean(jnp.square(wide - _row(mean, x.ndim)), axes)
+            if not self.is_initializing():
+                n = x.size // channels
+                keep, new = self.momentum, 1.0 - self.momentum
+                running_mean.value = keep * running_mean.value + new * mean
+                running_var.value = keep * running_var.value + new * var * (n / max(n - 1, 1))
+        else:
+            mean, var = running_mean.value, running_var.value
+
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        offset = bias - mean * factor
+        y = at_least_float32(x) * _row(factor, x.ndim) + _row(offset, x.ndim)
+        return y.astype(x.dtype)
+
+
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """Widens bfloat16 and float16, leaves float32 and float64."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _row(vector: jax.Array, ndim: int) -> jax.Array:
+    return jnp.expand_dims(vector, tuple(range(ndim - 1)))
+
+
+class ConvBNReLU(nn.Module):
+    """Convolution, batch norm, ReLU: mmseg's `ConvModule`."""
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = conv(
+            self.features,
+            self.kernel_size,
+            stride=self.stride,
+            dilation=self.dilation,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        return nn.relu(BatchNorm(name="bn")(x, train=train))
+
+
+class Classifier(nn.Module):
+    """Channel dropout and a 1×1 convolution to class scores, `[B, H, W, K]`, at least float32."""
+
+    num_classes: int
+    dropout: float = 0.1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        init = nn.initializers.normal(0.01)
+        layer = conv(self.num_classes, 1, bias=True, dtype=self.dtype, kernel_init=init, name="seg")
+        return at_least_float32(layer(x))
+
+
+def max_pool_3x3(x: jax.Array) -> jax.Array:
+    """Max-pool 3×3, stride 2, padding 1 with −∞, sizes rounded down."""
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+def stage_outputs(features: Sequence[jax.Array], prefix: str) -> dict[str, jax.Array]:
+    """`{prefix}1 … {prefix}L`: the names under which a network shows its stages."""
+    return {f"{prefix}{i}": x for i, x in enumerate(features, start=1)}

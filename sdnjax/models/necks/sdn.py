@@ -1,0 +1,123 @@
+"""The semantic diffusion network (SDN), a neck between encoder and decoder.
+
+"Semantic Diffusion Network for Semantic Segmentation" (Tan et al., 2022), Sec. 4.2–4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sdnjax.models.layers import Dtype, conv, kaiming_normal
+from sdnjax.ops import central_difference_conv, resize_bilinear, semantic_difference_conv
+
+Operator = Literal["sdc", "conv", "cdc", "none"]
+
+
+class SDN(nn.Module):
+    """`F_sdn = Conv1x1([U, Y])` with `Y = SDC(U, V)` (Eq. 5 and Sec. 4.2.2).
+
+    `u [B, H, W, C]`, `guidance [B, h, w, Cf]` → `[B, H, W, C]`. The guidance is resized
+    bilinearly to U's grid. Fusion starts as the identity on U and zero on Y, so that a
+    network gains a neck without changing its predictions (a choice).
+
+    Attributes:
+      operator: "sdc", or the other rows of Table 3(a): "conv" (vanilla 3×3) and "cdc"
+        (central difference with θ = 0.7), which do not look at the guidance, and "none",
+        the baseline, which returns U.
+      kernel_size, dilation: of the operator; Table 3(b).
+      similarity, boundary: see `sdnjax.ops.semantic_difference_conv`. λ is a learnable
+        positive scalar that starts at 1, stored as its logarithm.
+      reduction: the operator works on C / reduction channels, reached by a 1×1 convolution.
+        1 is the paper's, whose SDC alone has 9·C² parameters.
+      stop_guidance_gradient: no gradient through the similarity into the guidance.
+    """
+
+    operator: Operator = "sdc"
+    kernel_size: int = 3
+    dilation: int = 1
+    similarity: str | Callable[[jax.Array, jax.Array], jax.Array] = "charbonnier"
+    boundary: Literal["no_flux", "zeros"] = "no_flux"
+    reduction: int = 1
+    stop_guidance_gradient: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, u: jax.Array, guidance: jax.Array) -> jax.Array:
+        if self.operator == "none":
+            return u
+        channels = u.shape[-1]
+        if self.reduction < 1 or channels % self.reduction:
+            raise ValueError(f"reduction={self.reduction} must divide U's {channels} channels")
+        inner = channels // self.reduction
+        u = u.astype(self.dtype)
+        x = u if self.reduction == 1 else conv(inner, 1, dtype=self.dtype, name="reduce")(u)
+
+        k = self.kernel_size
+        kernel = self.param("kernel", kaiming_normal, (k, k, inner, inner)).astype(self.dtype)
+        if self.operator == "sdc":
+            y = semantic_difference_conv(
+                x,
+                resize_bilinear(guidance, u.shape[1:3]),
+                kernel,
+                similarity=self.similarity,
+                scale=self._scale(),
+                dilation=self.dilation,
+                boundary=self.boundary,
+                stop_guidance_gradient=self.stop_guidance_gradient,
+            )
+        elif self.operator in ("conv", "cdc"):
+            theta = 0.7 if self.operator == "cdc" else 0.0
+            y = central_difference_conv(x, kernel, theta=theta, dilation=self.dilation)
+        else:
+            raise ValueError(f"operator must be sdc, conv, cdc or none, not {self.operator!r}")
+
+        both = jnp.concatenate([u, y], axis=-1)
+        fusion = conv(
+            channels, 1, bias=True, dtype=self.dtype, kernel_init=_identity_on_u, name="fusion"
+        )
+        return fusion(both)
+
+    def _scale(self) -> jax.Array | float:
+        if self.similarity not in ("charbonnier", "relative", "gaussian"):
+            return 1.0
+        return jnp.exp(self.param("log_scale", nn.initializers.zeros, ()))
+
+
+def _identity_on_u(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+    """A 1×1 kernel `[1, 1, C + C/r, C]`: identity on the first C channels, zero on the rest."""
+    del key
+    return jnp.eye(shape[-2], shape[-1], dtype=dtype)[None, None]
+
+
+class SDNNeck(nn.Module):
+    """One SDN per stage that the decoder reads, without shared parameters (Sec. 4.3, Eq. 6).
+
+    Stage i is guided by the raw stage i + 1, the last by Φ(F_L), a 3×3 convolution of
+    stride 2 (with bias and no norm: a choice). A decoder that reads one stage is the case
+    of one feature.
+
+    Attributes:
+      sdn: makes the SDN of one stage, called with its `name`: the class, or a
+        `functools.partial` of it with options.
+      guidance_channels: Φ's output channels; None keeps those of its input, as the paper
+        does, which costs another 9·C² parameters.
+    """
+
+    sdn: Callable[..., SDN] = SDN
+    guidance_channels: int | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, stages: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+        sdns = [self.sdn(name=f"sdn{i}") for i in range(1, len(stages) + 1)]
+        guidance = [*stages[1:], stages[-1]]
+        if sdns[-1].operator == "sdc":
+            width = self.guidance_channels or stages[-1].shape[-1]
+            phi = conv(width, 3, stride=2, bias=True, dtype=self.dtype, name="phi")
+            guidance[-1] = phi(stages[-1])
+        return tuple(sdn(u, v) for sdn, u, v in zip(sdns, stages, guidance, strict=True))

@@ -1,0 +1,142 @@
+"""Neighbourhoods: the taps of a kernel, reading at a tap, and Eq. 3's weighted difference.
+
+Tap `k = i·kw + j` of a `[kh, kw]` kernel reads at `p + o_k` with
+`o_k = ((i − kh//2)·dilation_y, (j − kw//2)·dilation_x)`: cross-correlation, as in every
+convolution of the field. Kernels are odd, so `o_{K−1−k} = −o_k` and tap `K//2` is the centre.
+Whatever lies outside the image reads as 0.
+"""
+
+import difflib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Offsets = tuple[tuple[int, int], ...]
+
+
+def check_name(what: str, name: str, known) -> None:
+    """Raise a ValueError with the known and the nearest names unless `name` is known."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}.{hint}")
+
+
+def accumulation_dtype(dtype) -> np.dtype:
+    """Float64 for float64, float32 for every narrower float; others are a ValueError."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"a real floating dtype is needed, got {jnp.dtype(dtype).name}")
+    return np.dtype(np.float64 if jnp.dtype(dtype) == np.float64 else np.float32)
+
+
+def as_pair(what: str, value) -> tuple[int, int]:
+    """An integer or a pair of them, all ≥ 1, as the pair (y, x)."""
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n >= 1 for n in pair):
+        raise ValueError(f"{what} must be an integer ≥ 1 or a pair of them, got {value!r}")
+    return int(pair[0]), int(pair[1])
+
+
+def tap_offsets(kernel_size, dilation=1) -> Offsets:
+    """Offsets `(dy, dx)` of a kernel's taps in row-major order, in pixels.
+
+    Args:
+        kernel_size: odd integer or pair `(kh, kw)` of odd integers.
+        dilation: integer ≥ 1 or pair `(y, x)`.
+    """
+    (kh, kw), (dy, dx) = as_pair("kernel_size", kernel_size), as_pair("dilation", dilation)
+    if kh % 2 == 0 or kw % 2 == 0:
+        raise ValueError(f"kernel sizes must be odd, got {kh}×{kw}")
+    return tuple(((i - kh // 2) * dy, (j - kw // 2) * dx) for i in range(kh) for j in range(kw))
+
+
+def shift(x: jax.Array, offset: tuple[int, int]) -> jax.Array:
+    """`y[p] = x[p + offset]`, 0 outside. x `[B, H, W, ...]`, a static offset of any length."""
+    crop_and_fill = [(0, 0, 0)] * x.ndim
+    for axis, size, step in zip((1, 2), x.shape[1:3], offset, strict=True):
+        step = max(-size, min(size, step))  # noqa: PLW2901
+        crop_and_fill[axis] = (-step, step, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), crop_and_fill)
+
+
+def reader(x: jax.Array, offsets: Offsets):
+    """Pad x `[B, H, W, ...]` once; returns `read(o) = x[p + o]` for a *traced* offset o `[2]`.
+
+    For loops over taps: o is any of the offsets or its negative. Beyond the image's own size
+    nothing is left to read, so the padding never exceeds it.
+    """
+    h, w = x.shape[1:3]
+    ry = min(h, max(abs(dy) for dy, _ in offsets))
+    rx = min(w, max(abs(dx) for _, dx in offsets))
+    padded = jnp.pad(x, ((0, 0), (ry, ry), (rx, rx)) + ((0, 0),) * (x.ndim - 3))
+
+    def read(offset):
+        zero = jnp.zeros((), offset.dtype)
+        row = jnp.clip(offset[0] + ry, 0, 2 * ry)
+        column = jnp.clip(offset[1] + rx, 0, 2 * rx)
+        return lax.dynamic_slice(padded, (zero, row, column) + (zero,) * (x.ndim - 3), x.shape)
+
+    return read
+
+
+def inside(shape, offsets: Offsets) -> jax.Array:
+    """`[1, H, W, K]` booleans: whether tap k of pixel p lies inside an image `[B, H, W, ...]`."""
+    h, w = shape[1:3]
+    dy, dx = np.array(offsets).T
+    rows, columns = np.arange(h)[:, None] + dy, np.arange(w)[:, None] + dx
+    rows, columns = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
+    # Two small constants; the product over H and W is left to the compiled program.
+    return jnp.asarray(rows)[None, :, None, :] & jnp.asarray(columns)[None, None, :, :]
+
+
+def mirror(s: jax.Array, offsets: Offsets) -> jax.Array:
+    """`m_k[p] = s_{−k}[p + o_k]`: what the neighbour at tap k holds for p. s `[B, H, W, K]`.
+
+    Equal to s for symmetric maps that are 0 outside.
+    """
+    k = len(offsets)
+    return jnp.stack([shift(s[..., k - 1 - i], o) for i, o in enumerate(offsets)], axis=-1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def weighted_difference(u: jax.Array, s: jax.Array, offsets: Offsets) -> jax.Array:
+    """Finite difference of the SDN paper's Eq. 3: `Σ_k s_k[p] (u[p + o_k] − u[p])`.
+
+    u `[B, H, W, C]`, s `[B, H, W, K]` → `[B, H, W, C]` in float32 (float64 for float64). u reads
+    as 0 outside; with s = 0 there, no flux crosses the border. One elementwise pass over u.
+    Reverse mode only, and lean: u and s are all it keeps.
+    """
+    dtype = accumulation_dtype(u.dtype)
+    centre, total = u.astype(dtype), jnp.zeros(u.shape, dtype)
+    for k, offset in enumerate(offsets):
+        if offset != (0, 0):
+            total += s[..., k, None].astype(dtype) * (shift(u, offset).astype(dtype) - centre)
+    return total
+
+
+def _weighted_difference_fwd(u, s, offsets):
+    return weighted_difference(u, s, offsets), (u, s)
+
+
+def _weighted_difference_bwd(offsets, residuals, dy):
+    u, s = residuals
+    # The adjoint reads instead of scattering: the same operator with the mirrored weights, plus
+    # what they lack in symmetry. It vanishes for symmetric s without flux: self-adjoint.
+    m = mirror(s, offsets).astype(dy.dtype)
+    surplus = jnp.sum(m - s.astype(dy.dtype), axis=-1, keepdims=True)
+    du = weighted_difference(dy, m, offsets) + surplus * dy
+
+    read = reader(u, offsets)
+
+    def tap(_, offset):  # in sequence: at most one difference map is alive
+        difference = read(offset).astype(dy.dtype) - u.astype(dy.dtype)
+        return None, jnp.sum(difference * dy, axis=-1)
+
+    _, ds = lax.scan(tap, None, jnp.array(offsets, jnp.int32))
+    return du.astype(u.dtype), jnp.moveaxis(ds, 0, -1).astype(s.dtype)
+
+
+weighted_difference.defvjp(_weighted_difference_fwd, _weighted_difference_bwd)

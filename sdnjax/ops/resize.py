@@ -1,0 +1,99 @@
+"""Resizing with PyTorch's numerics: bilinear without antialiasing, and nearest.
+
+`jax.image.resize` antialiases by default, knows no `align_corners` and rounds "nearest" its own
+way, so ported models and label maps need these.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from sdnjax.ops.neighbours import accumulation_dtype
+
+
+def resize_bilinear(x, shape, *, align_corners=False):
+    """Bilinear interpolation, `F.interpolate(mode="bilinear")` of PyTorch without antialiasing.
+
+    Output pixel i reads at `(i + ½)·in/out − ½`, or at `i·(in − 1)/(out − 1)` with
+    `align_corners`, clamped to the image. Done as one dense product per axis, the cheaper order
+    first: fast where matrix products are, and its gradient sums in a fixed order.
+
+    Args:
+        x: `[..., H, W, C]`, floating, any number of leading axes.
+        shape: static `(height, width)` of the result, in pixels.
+        align_corners: whether the corner pixels' centres coincide.
+
+    Returns:
+        `[..., height, width, C]` in x's dtype, computed in float32 (float64 for float64) at the
+        highest precision. x itself when the size does not change.
+
+    Raises:
+        ValueError: fewer than three axes, an empty size, a dtype that is not floating.
+    """
+    height, width = _check(x, shape)
+    h, w = x.shape[-3:-1]
+    dtype = accumulation_dtype(x.dtype)
+
+    def resize_axis(x, axis, equation, size):
+        if x.shape[axis] == size:
+            return x
+        weights = jnp.asarray(_weights(x.shape[axis], size, align_corners, dtype))
+        return jnp.einsum(equation, weights, x.astype(dtype), precision=lax.Precision.HIGHEST)
+
+    passes = [(-3, "oh,...hwc->...owc", height), (-2, "ow,...hwc->...hoc", width)]
+    if w * height * (h + width) > h * width * (w + height):
+        passes.reverse()
+    y = x
+    for axis, equation, size in passes:
+        y = resize_axis(y, axis, equation, size)
+    return y.astype(x.dtype)
+
+
+def resize_nearest(x, shape):
+    """Nearest-neighbour resizing, `F.interpolate(mode="nearest")` of PyTorch.
+
+    Output pixel i is input pixel `floor(i · in/out)`, in float32 as PyTorch computes it.
+
+    Args:
+        x: `[..., H, W, C]` of any dtype, any number of leading axes; give a label map
+            `[..., H, W]` a channel axis.
+        shape: static `(height, width)` of the result, in pixels.
+
+    Returns:
+        `[..., height, width, C]` in x's dtype. x itself when the size does not change.
+
+    Raises:
+        ValueError: fewer than three axes, an empty size.
+    """
+    for axis, size in zip((-3, -2), _check(x, shape), strict=True):
+        old = x.shape[axis]
+        if size == old:
+            continue
+        if size % old == 0:  # a broadcast; its gradient is a plain sum
+            x = jnp.repeat(x, size // old, axis=axis)
+        else:
+            source = np.floor(np.arange(size, dtype=np.float32) * (np.float32(old) / size))
+            x = jnp.take(x, np.minimum(source, old - 1).astype(np.int32), axis=axis)
+    return x
+
+
+def _check(x, shape):
+    height, width = shape
+    if x.ndim < 3 or min(*x.shape[-3:-1], height, width) < 1:
+        raise ValueError(f"cannot resize {x.shape} as [..., H, W, C] to {tuple(shape)}")
+    return height, width
+
+
+def _weights(old: int, new: int, align_corners: bool, dtype) -> np.ndarray:
+    """`[new, old]` interpolation weights at PyTorch's coordinates.
+
+    The scale is rounded to the computation's dtype, the coordinate once more at the end, as a
+    fused multiply-add does: in a large picture the last digits of a coordinate are visible.
+    """
+    target = np.arange(new, dtype=np.float64)
+    if align_corners:
+        source = target * np.float64(dtype.type(old - 1) / dtype.type(max(new - 1, 1)))
+    else:
+        source = (target + 0.5) * np.float64(dtype.type(old) / dtype.type(new)) - 0.5
+    source = np.clip(source.astype(dtype), 0, old - 1)
+    return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old, dtype=dtype))).astype(dtype)

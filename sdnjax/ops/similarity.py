@@ -1,0 +1,183 @@
+"""Similarity of every pixel's guidance to that of its neighbours, as maps of one scalar per tap."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from sdnjax.ops.neighbours import (
+    accumulation_dtype,
+    check_name,
+    inside,
+    mirror,
+    reader,
+    tap_offsets,
+    weighted_difference,
+)
+
+SIMILARITIES = ("charbonnier", "relative", "gaussian", "cosine", "constant")
+BOUNDARIES = ("no_flux", "zeros")
+
+# Added to |V|² before its square root is divided by, so that zero vectors have a gradient.
+COSINE_EPS = 1e-12
+
+
+def similarity_maps(
+    v, *, kernel_size, dilation=1, similarity="charbonnier", scale=1.0, boundary="no_flux"
+):
+    """`S(V[p + o_k], V[p])` of the SDN paper's Eq. 5 for every tap k of a kernel.
+
+    With `d² = Σ_c (V_c[p + o_k] − V_c[p])²`, the *sum* over channels:
+
+    - `"charbonnier"`: `1/√(1 + d²/λ²)`, the diffusivity printed below the paper's Eq. 2. That it
+      is the default, and the sum in d², are choices: the paper leaves S open.
+    - `"relative"`: the same with `λ² = scale² · mean d²`, the mean over each image's own pairs of
+      neighbours that lie inside. Free of V's scale, but it couples all pixels of an image. S = 1
+      where V is constant.
+    - `"gaussian"`: `exp(−d²/2σ²)`.
+    - `"cosine"`: `⟨V[p + o_k], V[p]⟩/(|V[p + o_k]| |V[p]|)` in [−1, 1], with 1e-12 added to each
+      |V|²; 0 for zero vectors.
+    - `"constant"`: 1, which turns the operator into central differences.
+    - a pure function `(neighbour, centre) -> [B, H, W]` of two maps `[B, H, W, Cf]`, symmetric or
+      not. It also sees neighbours outside the image, as 0, and must be finite there, its
+      derivative too, even where the border rule discards the value. It is recomputed in the
+      backward pass.
+
+    Args:
+        v: guidance `[B, H, W, Cf]`, floating. Upcast to float32 tap by tap.
+        kernel_size: odd integer or pair `(kh, kw)`; K = kh·kw taps in row-major order.
+        dilation: integer ≥ 1 or pair `(y, x)`.
+        similarity: one of the above.
+        scale: λ or σ, a positive scalar, which may be traced and receives a gradient. Unused by
+            cosine, constant and functions.
+        boundary: a choice. `"no_flux"`: S = 0 where a tap falls outside, the natural boundary
+            condition of Eq. 1. `"zeros"`: V reads as 0 outside.
+
+    Returns:
+        `[B, H, W, K]`, float32 (float64 for float64). The centre column is 1, whatever S is:
+        it multiplies a difference of zero.
+
+    Raises:
+        ValueError: v not `[B, H, W, Cf]` or not floating, an even kernel, an unknown name, a
+            scale that is no scalar, a function whose result is not `[B, H, W]`.
+    """
+    if v.ndim != 4:
+        raise ValueError(f"guidance must be [B, H, W, C], got shape {v.shape}")
+    check_name("boundary", boundary, BOUNDARIES)
+    if jnp.shape(scale) != ():
+        raise ValueError(f"scale must be a scalar, got shape {jnp.shape(scale)}")
+    offsets = tap_offsets(kernel_size, dilation)
+    b, h, w, _ = v.shape
+    dtype = accumulation_dtype(v.dtype)
+    scale = jnp.asarray(scale).astype(dtype)
+    is_inside = inside(v.shape, offsets)
+
+    if callable(similarity):
+        s = _apply_per_tap(similarity, v, offsets, dtype)
+    else:
+        check_name("similarity", similarity, SIMILARITIES)
+        if similarity == "constant":
+            s = jnp.ones((b, h, w, len(offsets)), dtype)
+        elif similarity == "cosine":
+            s = _cosine(v.astype(dtype), offsets)
+        else:
+            d2 = squared_distances(v, offsets)
+            if similarity == "relative":
+                ratio = _relative_to_mean(d2, is_inside, v, boundary)
+            elif boundary == "zeros":
+                ratio = jnp.where(is_inside, d2, _energy(v)[..., None])
+            else:
+                ratio = d2
+            ratio = ratio / (scale * scale)
+            s = jnp.exp(-ratio / 2) if similarity == "gaussian" else lax.rsqrt(1 + ratio)
+
+    if boundary == "no_flux":
+        s = jnp.where(is_inside, s, 0)
+    return s.at[..., len(offsets) // 2].set(1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def squared_distances(v, offsets):
+    """`d²_k[p] = Σ_c (v_c[p + o_k] − v_c[p])²`, 0 where the tap is outside: `[B, H, W, K]`.
+
+    Keeps v alone for the backward pass; in either pass one or two copies of it are alive.
+    """
+    dtype = accumulation_dtype(v.dtype)
+    half = offsets[: len(offsets) // 2]
+    if not half:
+        return jnp.zeros((*v.shape[:3], 1), dtype)
+    read = reader(v, offsets)
+
+    def tap(_, offset):  # in sequence: at most one difference map is alive
+        difference = read(offset).astype(dtype) - v.astype(dtype)
+        return None, jnp.sum(difference * difference, axis=-1)
+
+    _, d2 = lax.scan(tap, None, jnp.array(half, jnp.int32))
+    d2 = jnp.where(inside(v.shape, half), jnp.moveaxis(d2, 0, -1), 0)
+    # d² is symmetric: the second half of the taps holds what the neighbours hold in the first.
+    rest = jnp.zeros((*v.shape[:3], len(offsets) - len(half)), dtype)
+    both = jnp.concatenate([d2, rest], axis=-1)
+    return both + mirror(both, offsets)
+
+
+def _squared_distances_fwd(v, offsets):
+    return squared_distances(v, offsets), v
+
+
+def _squared_distances_bwd(offsets, v, g):
+    # v[p] occurs in the distances that p holds and in those that its neighbours hold:
+    # dv[p] = Σ_k 2 (g_k[p] + g_{−k}[p + o_k]) (v[p] − v[p + o_k]), Eq. 3 once more.
+    g = jnp.where(inside(v.shape, offsets), g, 0)
+    return ((-2 * weighted_difference(v, g + mirror(g, offsets), offsets)).astype(v.dtype),)
+
+
+squared_distances.defvjp(_squared_distances_fwd, _squared_distances_bwd)
+
+
+@jax.checkpoint
+def _energy(v):
+    """`|v|²` per pixel `[B, H, W]`; nothing wider than v is kept for the backward pass."""
+    return jnp.sum(jnp.square(v.astype(accumulation_dtype(v.dtype))), axis=-1)
+
+
+def _relative_to_mean(d2, is_inside, v, boundary):
+    """d² over its mean, per image; 0 where the mean vanishes."""
+    pairs = jnp.sum(is_inside, dtype=d2.dtype) - d2.shape[1] * d2.shape[2]  # less the centres
+    mean = jnp.sum(d2, axis=(1, 2, 3), keepdims=True) / jnp.maximum(pairs, 1)
+    if boundary == "zeros":
+        d2 = jnp.where(is_inside, d2, _energy(v)[..., None])
+    # Below this the derivative of a quotient would overflow.
+    varies = mean > jnp.finfo(d2.dtype).tiny / jnp.finfo(d2.dtype).eps ** 2
+    return jnp.where(varies, d2 / jnp.where(varies, mean, 1), 0)
+
+
+def _cosine(v, offsets):
+    """`⟨a, b⟩ = (|a|² + |b|² − |a − b|²)/2` of normalised vectors, so d² is all that is needed."""
+    unit = v * lax.rsqrt(_energy(v) + COSINE_EPS)[..., None]
+    energy = _energy(unit)[..., None]
+    neighbour = mirror(jnp.broadcast_to(energy, (*energy.shape[:3], len(offsets))), offsets)
+    product = (energy + neighbour - squared_distances(unit, offsets)) / 2
+    return jnp.where(inside(v.shape, offsets), product, 0)
+
+
+def _apply_per_tap(function, v, offsets, dtype):
+    """A caller's similarity, tap by tap, recomputed in the backward pass."""
+    b, h, w, _ = v.shape
+    centre = len(offsets) // 2
+    read = reader(v, offsets)
+
+    @jax.checkpoint
+    def tap(_, offset):
+        s = function(read(offset).astype(dtype), v.astype(dtype))
+        if jnp.shape(s) != (b, h, w):
+            raise ValueError(
+                f"a similarity function must return {(b, h, w)} for guidance {v.shape}, "
+                f"got {jnp.shape(s)}"
+            )
+        return None, s.astype(dtype)
+
+    around = jnp.array(offsets[:centre] + offsets[centre + 1 :], jnp.int32).reshape(-1, 2)
+    _, s = lax.scan(tap, None, around)
+    s = jnp.concatenate([s[:centre], jnp.ones((1, b, h, w), dtype), s[centre:]])
+    return jnp.moveaxis(s, 0, -1)

@@ -1,0 +1,7 @@
+"""Pictures of label maps, of errors, and sheets of them; Pillow and NumPy only."""
+
+from sdnjax.visualize.files import save_png
+from sdnjax.visualize.panel import legend, panel
+from sdnjax.visualize.pictures import colorize, error_map, overlay
+
+__all__ = ["colorize", "error_map", "legend", "overlay", "panel", "save_png"]

@@ -1,0 +1,38 @@
+"""Pictures on disk."""
+
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write a PNG as a whole or not at all; missing parent folders are made.
+
+    The picture is written beside its place and moved there, so a reader never finds half of it
+    and a failure leaves what was there before.
+
+    Args:
+      path: where it goes.
+      array: uint8, [H, W] (grey, or a label map) or [H, W, 3] (RGB).
+
+    Raises:
+      ValueError: the array is none of these.
+      OSError: the place cannot be written.
+    """
+    array = np.asarray(array)
+    grey, color = array.ndim == 2, array.ndim == 3 and array.shape[2] == 3
+    if array.dtype != np.uint8 or not array.size or not (grey or color):
+        raise ValueError(
+            f"need uint8 [H, W] or [H, W, 3] for a PNG, got {array.dtype} {array.shape}"
+        )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        Image.fromarray(np.ascontiguousarray(array)).save(unfinished, format="PNG")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,215 @@
+import dataclasses
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from sdnjax.data import pipeline
+from sdnjax.data.images import normalize
+from sdnjax.data.pipeline import shuffled_index, train_batches
+from sdnjax.data.sources import open_source
+from sdnjax.data.tf_setup import tf
+from sdnjax.errors import InputError
+from tests.data.conftest import make_camvid, one_line
+
+
+def run(data, **options):
+    options = {"seed": 3, "batch_size": 4, "start_step": 0, "stop_step": 6, **options}
+    with train_batches(data, **options) as batches:
+        return list(batches)
+
+
+def same(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys() == {"image", "label"}
+        for key in x:
+            np.testing.assert_array_equal(x[key], y[key])
+
+
+@pytest.fixture(scope="module")
+def unbroken(camvid_dir):
+    from sdnjax.data.config import Data
+
+    data = Data(name="camvid", dir=str(camvid_dir), crop_size=(24, 32), workers=2)
+    return data, run(data)
+
+
+def test_form(unbroken):
+    _, batches = unbroken
+    assert len(batches) == 6
+    for batch in batches:
+        assert batch["image"].shape == (4, 24, 32, 3)
+        assert batch["image"].dtype == np.float32
+        assert batch["label"].shape == (4, 24, 32)
+        assert batch["label"].dtype == np.int32
+        assert set(np.unique(batch["label"])) <= {*range(11), 255}
+
+
+def test_same_again_and_with_other_workers(unbroken):
+    data, batches = unbroken
+    same(run(dataclasses.replace(data, workers=5)), batches)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_same_for_any_number_of_processes(unbroken, count):
+    data, batches = unbroken
+    shares = [run(data, process_index=p, process_count=count) for p in range(count)]
+    joined = [
+        {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        for parts in zip(*shares, strict=True)
+    ]
+    same(joined, batches)
+
+
+@pytest.mark.parametrize("step", range(1, 7))
+def test_resumed_equals_the_unbroken_tail(unbroken, step):
+    data, batches = unbroken
+    same(run(data, start_step=step), batches[step:])
+
+
+def test_resuming_late_costs_nothing(unbroken):
+    data, _ = unbroken
+    begun = time.monotonic()
+    late = run(data, start_step=10**6, stop_step=10**6 + 2)
+    assert time.monotonic() - begun < 5
+    same(run(data, start_step=10**6 + 1, stop_step=10**6 + 2), late[1:])
+
+
+def test_seeds_differ(unbroken):
+    data, batches = unbroken
+    other = run(data, seed=4, stop_step=1)[0]
+    assert not np.array_equal(other["image"], batches[0]["image"])
+
+
+def test_each_epoch_is_a_permutation(unbroken):
+    """Undistorted whole images are recognised by their content."""
+    data, _ = unbroken
+    data = dataclasses.replace(
+        data,
+        crop_size=(40, 48),
+        scale_range=(1.0, 1.0),
+        max_class_share=1.0,
+        flip=False,
+        photometric=False,
+    )
+    source = open_source(data, "train")
+    known = {}
+    for k in range(7):
+        padded = np.zeros((40, 48, 3), np.float32)
+        image = normalize(source[k].image, data)
+        padded[: image.shape[0]] = image
+        known[padded.tobytes()] = k
+    batches = run(data, batch_size=3, stop_step=14)
+    order = [known[image.tobytes()] for b in batches for image in b["image"]]
+    epochs = [order[e : e + 7] for e in range(0, 42, 7)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 6
+
+
+def test_permutations_are_many_and_fair():
+    def order(epoch):
+        return tf.map_fn(lambda p: shuffled_index(p, epoch, 1, 12), tf.range(12, dtype=tf.int64))
+
+    orders = np.array(list(tf.data.Dataset.range(700).map(order).as_numpy_iterator()))
+    np.testing.assert_array_equal(np.sort(orders, 1), np.arange(12)[None].repeat(700, 0))
+    assert len(np.unique(orders, axis=0)) == 700
+    counts = np.stack([np.bincount(orders[:, p], minlength=12) for p in range(12)])
+    chi_squared = ((counts - 700 / 12) ** 2 / (700 / 12)).sum()
+    assert chi_squared < 121 + 4 * (2 * 121) ** 0.5
+
+
+def test_endless_by_default(unbroken):
+    data, batches = unbroken
+    with train_batches(data, seed=3, batch_size=4) as endless:
+        same(list(itertools.islice(endless, 6)), batches)
+        assert endless.num_examples == 7
+        assert endless.label_space.name == "camvid"
+    assert list(endless) == []
+    endless.close()
+
+
+def test_bad_file_reaches_the_consumer_as_it_was(unbroken, own_camvid):
+    data, _ = unbroken
+    path = own_camvid / "train" / "train_004.png"
+    path.write_bytes(path.read_bytes()[:100])
+    data = dataclasses.replace(data, dir=str(own_camvid))
+    batches = train_batches(data, seed=0, batch_size=1)
+    with pytest.raises(InputError) as error:
+        for _ in range(7):
+            next(batches)
+    assert f"{path}: the image is truncated or damaged" in one_line(error)
+    assert list(batches) == []
+
+
+def test_defects_reach_the_consumer_too(unbroken, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(pipeline, "load_example", broken)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        run(unbroken[0])
+
+
+def test_skip_counts_and_goes_on(unbroken, own_camvid):
+    data, _ = unbroken
+    for name in ("train_004", "train_005"):
+        (own_camvid / "train" / f"{name}.png").write_bytes(b"")
+    data = dataclasses.replace(data, dir=str(own_camvid), on_bad_image="skip")
+    with train_batches(data, seed=0, batch_size=7, stop_step=3) as batches:
+        assert [len(b["image"]) for b in batches] == [7, 7, 7]
+    assert sorted(batches.failures.messages) == ["train_004", "train_005"]
+    same(
+        run(data, process_index=1, process_count=2),
+        [{k: v[2:] for k, v in b.items()} for b in run(data)],
+    )
+
+
+def test_wrong_settings(unbroken):
+    data, _ = unbroken
+    with pytest.raises(InputError, match="batch size 5 must be a positive multiple of 2"):
+        train_batches(data, seed=0, batch_size=5, process_count=2)
+    with pytest.raises(InputError, match="batch size 0"):
+        train_batches(data, seed=0, batch_size=0)
+    with pytest.raises(InputError, match="has no split 'test'"):
+        train_batches(dataclasses.replace(data, train_split="test"), seed=0, batch_size=1)
+
+
+def test_closing_at_any_moment(unbroken):
+    data, _ = unbroken
+    for taken in (0, 1, 2) * 4:
+        batches = train_batches(data, seed=0, batch_size=4)
+        for _ in range(taken):
+            next(batches)
+        batches.close()
+
+
+def test_interrupt_and_exit_are_quiet(tmp_path):
+    """Ctrl-C in the middle of an endless run: one KeyboardInterrupt, then a clean exit."""
+    make_camvid(tmp_path / "camvid", size=(240, 320))
+    code = f"""
+from sdnjax.data import Data, train_batches
+data = Data(name="camvid", dir={str(tmp_path / "camvid")!r}, crop_size=(224, 224))
+try:
+    for step, batch in enumerate(train_batches(data, seed=0, batch_size=8)):
+        if step == 2:
+            print("running", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={k: v for k, v in os.environ.items() if not k.startswith("TF_")},
+    )
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "interrupted\n", "")
