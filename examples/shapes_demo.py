@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from sdnjax.config import load_config
 from sdnjax.data.images import normalize
@@ -72,10 +73,8 @@ def time_per_step(networks: dict[str, Network], rounds: int = 9) -> dict[str, fl
         optimizer = make_optimizer(e.optimizer, e.steps)
         mesh = data_mesh(e.batch_size)
         step = compile_step(make_train_step(network.model, optimizer, seed=e.seed), mesh)
-        params = network.variables["params"]
-        state = TrainState(
-            jax.numpy.zeros((), int), opt_state=optimizer.init(params), **network.variables
-        )
+        own = jax.tree.map(jnp.copy, network.variables)  # the step takes its state's memory
+        state = TrainState(jnp.int32(0), opt_state=optimizer.init(own["params"]), **own)
         with train_batches(e.data, seed=1, batch_size=e.batch_size) as batches:
             batch = to_global(next(batches), mesh)
         ready[title] = [step, step(state, batch)[0], batch]

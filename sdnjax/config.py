@@ -31,6 +31,22 @@ def setting(default: Any, help: str, *, run_only: bool = False) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "run_only": run_only})
 
 
+def check_types(config: Any) -> None:
+    """For `__post_init__`: every field has its declared type, lists become tuples.
+
+    Raises InputError that names the class and the field.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        where, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
+        if dataclasses.is_dataclass(hints[field.name]):
+            if not isinstance(value, hints[field.name]):
+                expected = hints[field.name].__name__
+                raise InputError(f"{where} must be {expected}(…), not {value!r}")
+        else:
+            object.__setattr__(config, field.name, _check(value, hints[field.name], where))
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """One leaf of a configuration: its dotted key, declared type, value and help."""
@@ -106,7 +122,7 @@ def load_config(path: str | Path, cls: type[T]) -> T:
     result = module.config()
     if not isinstance(result, cls):
         raise InputError(f"{path}: config() returned {type(result).__name__}, not {cls.__name__}")
-    return from_dict(cls, to_dict(result), str(path))
+    return result
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -147,11 +163,12 @@ def add_overrides(parser: argparse.ArgumentParser, config: Any) -> None:
 def apply_overrides(config: T, arguments: argparse.Namespace) -> T:
     """`config` with the settings that the command line named, types checked."""
     given = vars(arguments)
-    for s in settings(config):
-        if s.key in given:
-            value = _parse(given[s.key], s.type, f"--{s.key}")
-            config = _replace(config, s.key.split("."), value)
-    return config
+    changes = {
+        s.key: _parse(given[s.key], s.type, f"--{s.key}")
+        for s in settings(config)
+        if s.key in given
+    }
+    return _replace(config, changes)
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
@@ -165,10 +182,13 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _replace(config: T, path: list[str], value: Any) -> T:
-    head, *rest = path
-    new = _replace(getattr(config, head), rest, value) if rest else value
-    return dataclasses.replace(config, **{head: new})  # type: ignore[type-var]
+def _replace(config: T, changes: dict[str, Any]) -> T:
+    """`config` with all changes at once: settings are checked against each other."""
+    own = {k: v for k, v in changes.items() if "." not in k}
+    for section in {k.partition(".")[0] for k in changes if "." in k}:
+        inner = {k.partition(".")[2]: v for k, v in changes.items() if k.startswith(section + ".")}
+        own[section] = _replace(getattr(config, section), inner)
+    return dataclasses.replace(config, **own) if own else config  # type: ignore[type-var]
 
 
 def _optional(kind: Any) -> tuple[Any, bool]:

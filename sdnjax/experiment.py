@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sdnjax.config import setting
+from sdnjax.config import check_types, setting
 from sdnjax.data.config import Data
 from sdnjax.errors import InputError
 from sdnjax.inference.config import Evaluation
@@ -37,6 +37,7 @@ class Experiment:
     tensorboard: bool = setting(True, "also write TensorBoard event files", run_only=True)
 
     def __post_init__(self) -> None:
+        check_types(self)
         lower = {"steps": 1, "batch_size": 1, "seed": 0, "evaluate_every": 0}
         lower |= {"checkpoint_every": 1, "keep_checkpoints": 1, "log_every": 1}
         for key, least in lower.items():

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from sdnjax.config import setting
+from sdnjax.config import check_types, setting
 from sdnjax.data.label_spaces import label_space
 from sdnjax.errors import InputError
 
@@ -51,6 +51,7 @@ class Data:
     workers: int = setting(4, "threads that read and augment", run_only=True)
 
     def __post_init__(self):
+        check_types(self)
         label_space(self.name)  # an unknown name is reported with the nearest one
         self._require("train_split", bool(self.train_split), "name a split")
         self._require("val_split", bool(self.val_split), "name a split")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sdnjax.config import setting
+from sdnjax.config import check_types, setting
 from sdnjax.errors import InputError
 
 
@@ -33,6 +33,7 @@ class Evaluation:
     )
 
     def __post_init__(self) -> None:
+        check_types(self)
         pairs = zip(self.window, self.stride, strict=True)
         if any(s < 1 or s > w for w, s in pairs):
             raise InputError(

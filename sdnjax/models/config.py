@@ -7,9 +7,9 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from sdnjax.config import setting
+from sdnjax.config import check_types, setting
 from sdnjax.models.encoder_decoder import EncoderDecoder
-from sdnjax.models.zoo import create_model
+from sdnjax.models.zoo import check_name, create_model
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Neck:
     guidance_channels: int | None = setting(None, "channels of Φ; none: those of its input")
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -40,6 +43,10 @@ class Model:
     align_corners: bool = setting(False, "align_corners for every resizing of scores")
     stem: Literal["v1", "v1c"] = setting("v1c", "ResNet stem: torchvision's or mmseg's")
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_name(self.name)
 
     def build(self, num_classes: int) -> EncoderDecoder:
         """The Linen module."""

@@ -78,6 +78,13 @@ MODELS: dict[str, tuple[Callable[[int, Common], EncoderDecoder], int]] = {
 }
 
 
+def check_name(name: str) -> None:
+    """Raises InputError that suggests the nearest name if there is no such network."""
+    if name not in MODELS:
+        hint = nearest(name, MODELS) or f"; known: {', '.join(MODELS)}"
+        raise InputError(f"unknown model {name!r}{hint}")
+
+
 def create_model(
     name: str,
     *,
@@ -111,9 +118,7 @@ def create_model(
       InputError: an unknown name (the nearest is suggested) or neck, or SDN options
         without an SDN.
     """
-    if name not in MODELS:
-        hint = nearest(name, MODELS) or f"; known: {', '.join(MODELS)}"
-        raise InputError(f"unknown model {name!r}{hint}")
+    check_name(name)
     if neck == "sdn":
         unknown = set(sdn_options) - {f.name for f in dataclasses.fields(SDN)}
         if unknown:

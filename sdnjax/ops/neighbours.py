@@ -97,8 +97,14 @@ def mirror(s: jax.Array, offsets: Offsets) -> jax.Array:
 
     Equal to s for symmetric maps that are 0 outside.
     """
-    k = len(offsets)
-    return jnp.stack([shift(s[..., k - 1 - i], o) for i, o in enumerate(offsets)], axis=-1)
+
+    def tap(_, tap):  # a loop, for the sake of compile time
+        column, offset = tap
+        return None, reader(column, offsets)(offset)
+
+    columns = jnp.moveaxis(s, -1, 0)[::-1]
+    _, m = lax.scan(tap, None, (columns, jnp.array(offsets, jnp.int32)))
+    return jnp.moveaxis(m, 0, -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -112,11 +112,8 @@ def load_items(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
       InputError: a file is missing, cut short or changed, or a shape does not fit.
     """
     _verify(path, tuple(abstract))
-    with ocp.Context():
-        try:
-            return ocp.load_checkpointables(path.absolute(), abstract)
-        except Exception as error:
-            raise InputError(f"checkpoint {path} does not fit the network ({_reason(error)})") from error
+    _check_shapes(path, {k: v for k, v in abstract.items() if k != "training"})
+    return ocp.load_checkpointables(path.absolute(), abstract)
 
 
 def restore_state(path: Path, abstract: TrainState) -> TrainState:
@@ -178,6 +175,24 @@ def _verify(path: Path, items: tuple[str, ...]) -> None:
         others = [s for s in finished_steps(path.parent) if str(s) != path.name]
         advice = f"delete {path} to go on from step {others[-1]}" if others else "train anew"
         raise InputError(f"checkpoint {path} is damaged: {name} {found}; {advice}")
+
+
+def _check_shapes(path: Path, abstract: dict[str, Any]) -> None:
+    """The tensors of the network and of the file, by name."""
+
+    def named(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+        return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
+
+    metadata = ocp.checkpointables_metadata(path.absolute()).metadata
+    wanted, saved = named(abstract), named({k: metadata[k] for k in abstract})
+    wrong = sorted(k for k in wanted.keys() | saved if wanted.get(k) != saved.get(k))
+    if wrong:
+        k = wrong[0]
+        raise InputError(
+            f"checkpoint {path} does not fit the network: {k} is {saved.get(k, 'missing')} there "
+            f"and {wanted.get(k, 'missing')} in the network ({len(wrong)} tensor(s) differ)"
+        )
 
 
 def _digest(path: Path) -> str:

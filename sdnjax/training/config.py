@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sdnjax.config import setting
+from sdnjax.config import check_types, setting
 from sdnjax.errors import InputError
 
 
@@ -25,6 +25,7 @@ class Optimizer:
     clip_norm: float | None = setting(None, "largest global norm of the gradient; none: no limit")
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.learning_rate < 0 or self.end_learning_rate < 0 or self.weight_decay < 0:
             raise InputError("optimizer: learning rates and weight_decay must not be negative")
         if self.warmup_steps < 0:

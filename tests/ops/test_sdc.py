@@ -1,5 +1,7 @@
 """Semantic difference convolution against its definition, its identities and PyTorch."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,23 +20,34 @@ implementations = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 borders = pytest.mark.parametrize("boundary", ["no_flux", "zeros"])
 
 
-@implementations
+def with_every_implementation(u, v, kernel, **options):
+    """All results stacked, from one program: `[implementations, B, H, W, Co]`."""
+    results = [
+        ops.semantic_difference_conv(u, v, kernel, implementation=name, **options)
+        for name in IMPLEMENTATIONS
+    ]
+    return jnp.stack(results)
+
+
+def assert_equals_the_definition(u, v, kernel, **options):
+    arguments = map(jnp.array, (u, v, kernel))
+    results = jax.jit(partial(with_every_implementation, **options))(*arguments)
+    assert results.dtype == jnp.float64
+    expected = sdc_loop(u, v, kernel, **options)
+    for result in results:
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
+
+
 @borders
 @pytest.mark.parametrize("similarity", [*NAMES, lopsided])
-def test_equals_the_definition_for_every_similarity(x64, similarity, boundary, implementation):
+def test_equals_the_definition_for_every_similarity(x64, similarity, boundary):
     u, v, kernel = arrays((2, 5, 4, 3), (2, 5, 4, 2), (3, 3, 3, 4))
-    options = {"similarity": similarity, "scale": 0.7, "boundary": boundary}
-    y = semantic_difference_conv(
-        jnp.array(u), jnp.array(v), jnp.array(kernel), implementation=implementation, **options
-    )
-    assert y.dtype == jnp.float64
-    np.testing.assert_allclose(y, sdc_loop(u, v, kernel, **options), rtol=0, atol=1e-12)
+    assert_equals_the_definition(u, v, kernel, similarity=similarity, scale=0.7, boundary=boundary)
 
 
-@implementations
 @borders
 @pytest.mark.parametrize(
-    "shape",  # size, kernel_size, dilation
+    ("size", "kernel_size", "dilation"),
     [
         ((7, 5), (3, 3), 2),
         ((5, 7), (5, 5), 1),
@@ -47,45 +60,33 @@ def test_equals_the_definition_for_every_similarity(x64, similarity, boundary, i
         ((3, 4), (1, 1), 1),
     ],
 )
-def test_equals_the_definition_for_every_kernel(x64, shape, boundary, implementation):
-    size, kernel_size, dilation = shape
+def test_equals_the_definition_for_every_kernel(x64, size, kernel_size, dilation, boundary):
     u, v, kernel = arrays((1, *size, 2), (1, *size, 3), (*kernel_size, 2, 3), seed=1)
-    y = semantic_difference_conv(
-        jnp.array(u),
-        jnp.array(v),
-        jnp.array(kernel),
-        dilation=dilation,
-        boundary=boundary,
-        implementation=implementation,
-    )
-    expected = sdc_loop(u, v, kernel, dilation=dilation, boundary=boundary)
-    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+    assert_equals_the_definition(u, v, kernel, dilation=dilation, boundary=boundary)
 
 
-@implementations
 @borders
 @pytest.mark.parametrize("similarity", [*NAMES, lopsided])
-def test_gradients_equal_finite_differences(x64, similarity, boundary, implementation):
+def test_gradients_equal_finite_differences(x64, similarity, boundary):
     u, v, kernel, dy = arrays((1, 3, 4, 2), (1, 3, 4, 2), (3, 3, 2, 1), (1, 3, 4, 1), seed=2)
     options = {"similarity": similarity, "boundary": boundary}
 
-    def loss(u, v, kernel, scale):
-        y = semantic_difference_conv(
-            u, v, kernel, scale=scale, implementation=implementation, **options
-        )
-        return jnp.sum(y * dy)
+    def losses(u, v, kernel, scale):
+        y = with_every_implementation(u, v, kernel, scale=scale, **options)
+        return jnp.sum(y * dy[None], axis=(1, 2, 3, 4))
 
     arguments = (u, v, kernel, np.float64(0.8))
-    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(*map(jnp.array, arguments))
-    for position, gradient in enumerate(gradients):
+    gradients = jax.jit(jax.jacrev(losses, argnums=(0, 1, 2, 3)))(*map(jnp.array, arguments))
+    for position in range(4):
 
         def loop(x, position=position):
             u, v, kernel, scale = (x if i == position else a for i, a in enumerate(arguments))
             return np.sum(sdc_loop(u, v, kernel, scale=scale, **options) * dy)
 
         expected = slope(loop, arguments[position])
-        np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-7)
-    assert not np.any(gradients[2][1, 1]), "the centre tap's gradient is exactly 0"
+        for gradient in gradients[position]:  # of one implementation after the other
+            np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-7)
+    assert not np.any(gradients[2][:, 1, 1]), "the centre tap's gradient is exactly 0"
 
 
 @borders
@@ -209,18 +210,15 @@ def test_symmetries_and_linearity(x64, boundary, implementation):
     np.testing.assert_array_equal(f(u, v, kernel.at[1, 2].set(1e6)), y)
 
 
-@implementations
-def test_stopped_guidance_gradient(x64, implementation):
+def test_stopped_guidance_gradient(x64):
     u, v, kernel = map(jnp.array, arrays((1, 4, 4, 2), (1, 4, 4, 3), (3, 3, 2, 2)))
 
     def loss(u, v, scale, stop):
-        y = semantic_difference_conv(
-            u, v, kernel, scale=scale, stop_guidance_gradient=stop, implementation=implementation
-        )
+        y = semantic_difference_conv(u, v, kernel, scale=scale, stop_guidance_gradient=stop)
         return jnp.sum(y**2)
 
-    flowing = jax.grad(loss, argnums=(0, 1, 2))(u, v, 1.0, False)
-    stopped = jax.grad(loss, argnums=(0, 1, 2))(u, v, 1.0, True)
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2)), static_argnums=3)
+    flowing, stopped = gradient(u, v, 1.0, False), gradient(u, v, 1.0, True)
     assert np.any(flowing[1])
     assert not np.any(stopped[1])
     np.testing.assert_array_equal(stopped[0], flowing[0])

@@ -11,6 +11,11 @@ from sdnjax.ops import anisotropic_diffusion, semantic_difference_conv
 from tests.ops.oracles import arrays
 
 
+@pytest.fixture
+def compilation():
+    """As users compile."""
+
+
 def temporaries(f, *arguments):
     """Compiled scratch memory, in units of the first argument."""
     analysis = jax.jit(f).lower(*arguments).compile().memory_analysis()

@@ -1,0 +1,151 @@
+"""Settings: Python, command line and JSON are three forms of one thing."""
+
+import dataclasses
+import json
+
+import pytest
+
+from sdnjax.config import (
+    OneLineParser,
+    add_overrides,
+    apply_overrides,
+    differences,
+    from_dict,
+    load_config,
+    settings,
+    to_dict,
+)
+from sdnjax.errors import InputError
+from sdnjax.experiment import Experiment
+
+
+def override(*words):
+    parser = OneLineParser()
+    add_overrides(parser, Experiment())
+    return apply_overrides(Experiment(), parser.parse_args(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "read", "expected"),
+    [
+        (["--steps", "12"], lambda e: e.steps, 12),
+        (["--data.crop_size", "64,96"], lambda e: e.data.crop_size, (64, 96)),
+        (["--data.crop_size=64x96"], lambda e: e.data.crop_size, (64, 96)),
+        (["--data.flip", "false"], lambda e: e.data.flip, False),
+        (["--data.base_size", "none"], lambda e: e.data.base_size, None),
+        (["--data.base_size", "2048,512"], lambda e: e.data.base_size, (2048, 512)),
+        (["--model.neck.operator", "cdc"], lambda e: e.model.neck.operator, "cdc"),
+        (["--optimizer.learning_rate", "1"], lambda e: e.optimizer.learning_rate, 1.0),
+        (["--optimizer.clip_norm", "0.5"], lambda e: e.optimizer.clip_norm, 0.5),
+        (["--evaluation.scales", ".5,1"], lambda e: e.evaluation.scales, (0.5, 1.0)),
+        (["--evaluation.boundary_thresholds", "1"], lambda e: e.evaluation.boundary_thresholds, (1,)),
+    ],
+)
+def test_command_line_sets_typed_values(words, read, expected):
+    value = read(override(*words))
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--stepz", "12"], r"unknown option --stepz; did you mean --steps\?"),
+        (["--data.cropsize", "1,2"], r"did you mean --data.crop_size\?"),
+        (["--crop_size", "1,2"], r"did you mean --data.crop_size\?"),
+        (["--steps", "many"], "--steps must be int, not 'many'"),
+        (["--steps", "1.5"], "--steps must be int"),
+        (["--data.crop_size", "96"], r"--data.crop_size must be int,int"),
+        (["--data.flip", "maybe"], "must be true|false"),
+        (["--model.neck.operator", "scd"], "must be sdc|conv|cdc|none"),
+        (["--steps", "0"], "steps must be at least 1"),
+        (["--optimizer.clip_norm", "x"], "must be float or none"),
+        (["--evaluation.stride", "900,900"], "evaluation.stride"),
+    ],
+)
+def test_mistakes_are_one_line(words, message):
+    with pytest.raises(InputError, match=message) as error:
+        override(*words)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_that_limit_each_other_change_together():
+    words = ("--evaluation.window=16,16", "--evaluation.stride=8,8")
+    for order in (words, words[::-1]):
+        evaluation = override(*order).evaluation
+        assert (evaluation.window, evaluation.stride) == ((16, 16), (8, 8))
+
+
+def test_json_round_trip_keeps_every_value_and_type():
+    experiment = override("--data.base_size", "2048,512", "--evaluation.scales", ".5,1,2")
+    again = from_dict(Experiment, json.loads(json.dumps(to_dict(experiment))))
+    assert again == experiment
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stps": 3}, "unknown key stps; did you mean steps"),
+        ({"data": {"crop": [1, 2]}}, "unknown key data.crop"),
+        ({"data": {"crop_size": [1, 2, 3]}}, "data.crop_size must be int,int"),
+        ({"model": {"neck": {"reduction": "2"}}}, "model.neck.reduction must be int"),
+        ({"data": 3}, "must hold settings"),
+        ({"steps": True}, "steps must be int"),
+    ],
+)
+def test_json_is_checked(change, message):
+    with pytest.raises(InputError, match=message):
+        from_dict(Experiment, change, "config.json")
+
+
+def test_differences_leave_out_what_does_not_decide_results():
+    a = override("--data.dir", "/a", "--log_every", "3")
+    b = override("--data.dir", "/b", "--log_every", "7", "--seed", "5")
+    assert differences(a, b) == ["seed: 0, 5"]
+
+
+def test_every_setting_has_help_and_reaches_the_help_text():
+    parser = OneLineParser()
+    add_overrides(parser, Experiment())
+    text = parser.format_help()
+    for s in settings(Experiment()):
+        assert s.help, s.key
+        assert f"--{s.key} " in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no configuration file"),
+        ("x = 1", r"defines no config\(\)"),
+        ("def config(): return 3", "returned int, not Experiment"),
+        (
+            "from sdnjax.experiment import Experiment\n"
+            "def config(): return Experiment(steps='many')",
+            "steps",
+        ),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, content, message):
+    path = tmp_path / "c.py"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_config(path, Experiment)
+
+
+def test_shipped_configurations_load_and_differ_as_documented(request):
+    folder = request.config.rootpath / "configs"
+    found = {p.stem: load_config(p, Experiment) for p in folder.glob("*.py")}
+    assert {e.name for e in found.values()} == set(found)
+    sdn, plain = found["shapes_fcn_r18_sdn"], found["shapes_fcn_r18"]
+    changed = dataclasses.replace(plain, name=sdn.name, model=sdn.model)
+    assert changed == sdn
+    paper = found["cityscapes_fcn_r50_sdn"]
+    assert (paper.optimizer.learning_rate, paper.optimizer.end_learning_rate) == (0.01, 1e-4)
+    assert (paper.optimizer.power, paper.optimizer.momentum) == (0.9, 0.9)
+    assert paper.optimizer.weight_decay == 5e-4
+    assert (paper.steps, paper.batch_size) == (80_000, 8)
+    assert paper.data.crop_size == paper.evaluation.window == (769, 769)
+    assert paper.evaluation.stride == (513, 513)
+    assert paper.model.align_corners

@@ -1,0 +1,140 @@
+"""Checkpoints: exact, on any devices, and never trusted when damaged."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from sdnjax.errors import InputError, RunError
+from sdnjax.training.checkpoints import (
+    SEAL,
+    CheckpointWriter,
+    describe,
+    find_checkpoint,
+    finished_steps,
+    load_items,
+    restore_state,
+)
+from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import make_optimizer
+from sdnjax.training.sharding import replicated
+from sdnjax.training.state import create_state
+from tests.training.test_step import mesh_of
+from tests.training.tiny import Tiny
+
+OPTIMIZER = make_optimizer(Optimizer(), 10)
+
+
+def state_at(step, seed=0):
+    state = create_state(Tiny(), OPTIMIZER, (12, 10), seed)
+    return dataclasses.replace(state, step=state.step + step)
+
+
+def abstract(state, devices=1):
+    sharding = replicated(mesh_of(devices))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+
+
+def write(directory, *steps, keep=5):
+    writer = CheckpointWriter(directory, keep, {"classes": ["a", "b"]})
+    for step in steps:
+        writer.save(state_at(step, seed=step))
+    writer.close()
+
+
+def assert_same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+        assert x.dtype == y.dtype
+
+
+def largest_file(folder):
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_round_trip_is_bitwise_on_any_devices(tmp_path, devices):
+    write(tmp_path, 3)
+    restored = restore_state(find_checkpoint(tmp_path), abstract(state_at(0), devices))
+    assert_same(restored, state_at(3, seed=3))
+    assert len(jax.tree.leaves(restored.params)[0].sharding.device_set) == devices
+
+
+def test_parameters_load_alone(tmp_path):
+    write(tmp_path, 3)
+    wanted = abstract(state_at(0)).variables
+    path = find_checkpoint(tmp_path)
+    largest_file(path / "training").unlink()  # nothing of the optimizer is looked at
+    assert_same(load_items(path, wanted), state_at(3, seed=3).variables)
+    assert describe(path)["classes"] == ["a", "b"]
+
+
+def test_latest_and_named_steps_and_how_many_are_kept(tmp_path):
+    write(tmp_path, 1, 2, 5, 9, keep=2)
+    assert finished_steps(tmp_path) == [5, 9]
+    assert find_checkpoint(tmp_path).name == "9"
+    assert find_checkpoint(tmp_path, 5).name == "5"
+    with pytest.raises(InputError, match="no checkpoint of step 2 .* it has 5, 9"):
+        find_checkpoint(tmp_path, 2)
+    with pytest.raises(InputError, match="train first"):
+        find_checkpoint(tmp_path / "none")
+
+
+def test_unfinished_checkpoint_counts_as_absent_and_is_replaced(tmp_path):
+    write(tmp_path, 1, 2)
+    (tmp_path / "2" / SEAL).unlink()
+    assert find_checkpoint(tmp_path).name == "1"
+    write(tmp_path, 2)
+    assert finished_steps(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "seal"])
+def test_damage_is_one_line_that_names_the_file_and_the_way_out(tmp_path, damage):
+    write(tmp_path, 1, 2)
+    path = tmp_path / "2"
+    file = largest_file(path / "params")
+    data = file.read_bytes()
+    if damage == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif damage == "gone":
+        file.unlink()
+    elif damage == "flipped":
+        file.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    else:
+        (path / SEAL).write_text(json.dumps({"files": {}})[:-3])
+    with pytest.raises(InputError) as error:
+        restore_state(find_checkpoint(tmp_path), abstract(state_at(0)))
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(path) in message
+    if damage == "seal":
+        assert SEAL in message
+    else:
+        assert file.name in message
+        assert "go on from step 1" in message
+    if damage == "cut":
+        assert f"{len(data) // 2} of {len(data)} bytes" in message
+
+
+def test_another_network_does_not_fit(tmp_path):
+    write(tmp_path, 1)
+    other = create_state(Tiny(num_classes=4), OPTIMIZER, (12, 10), 0)
+    with pytest.raises(InputError, match=r"does not fit the network: params/Classifier_0/seg/bias is \(3,\) .* \(4,\).*\(4 tensor"):
+        restore_state(find_checkpoint(tmp_path), abstract(other))
+
+
+def test_failed_write_names_the_step_that_is_safe(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+    writer = CheckpointWriter(tmp_path, 5, {})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sdnjax.training.checkpoints._digest", full)
+    writer.save(state_at(2))
+    with pytest.raises(RunError, match="No space left on device.*step 1 is safe"):
+        writer.wait()
+    writer.close()
+    assert finished_steps(tmp_path) == [1]

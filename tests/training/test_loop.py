@@ -1,0 +1,159 @@
+"""The loop: exact resuming, stopping, what is logged, and what never is."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from sdnjax.errors import RunError
+from sdnjax.training.checkpoints import (
+    CheckpointWriter,
+    find_checkpoint,
+    finished_steps,
+    restore_state,
+)
+from sdnjax.training.config import Optimizer
+from sdnjax.training.loop import compile_step, fit
+from sdnjax.training.metrics_log import MetricsLog, read_metrics
+from sdnjax.training.optimizer import make_optimizer
+from sdnjax.training.sharding import replicated
+from sdnjax.training.state import create_state
+from sdnjax.training.step import make_train_step
+from tests.training.test_checkpoints import abstract, assert_same
+from tests.training.test_step import mesh_of
+from tests.training.tiny import Tiny, batches
+
+OPTIMIZER = make_optimizer(Optimizer(learning_rate=0.05), 20)
+MESH = mesh_of(1)
+STEP = compile_step(make_train_step(Tiny(), OPTIMIZER, seed=0), MESH)
+
+
+def new_state():
+    return jax.jit(
+        lambda: create_state(Tiny(), OPTIMIZER, (12, 10), 0), out_shardings=replicated(MESH)
+    )()
+
+
+def run(workdir, *, source=None, steps=20, **options):
+    """Trains in a directory from its latest checkpoint, as a run does."""
+    directory = workdir / "checkpoints"
+    state = new_state()
+    if finished_steps(directory):
+        state = restore_state(find_checkpoint(directory), abstract(state))
+    start = int(state.step)
+    workdir.mkdir(exist_ok=True)
+    log = MetricsLog(workdir, start_step=start, tensorboard=False)
+    writer = CheckpointWriter(directory, 3, {})
+    options = {"checkpoint_every": 4, "log_every": 3, **options}
+    try:
+        return fit(
+            state,
+            STEP,
+            batches(start) if source is None else source(start),
+            mesh=MESH,
+            steps=steps,
+            checkpoints=writer,
+            log=log,
+            report=lambda line: None,
+            **options,
+        )
+    finally:
+        writer.close()
+        log.close()
+
+
+def interrupting(at, number=signal.SIGINT):
+    """Batches that send a signal to this process while the one of step `at` is fetched."""
+
+    def source(start):
+        for step, batch in enumerate(batches(start), start=start):
+            if step == at:
+                os.kill(os.getpid(), number)
+            yield batch
+
+    return source
+
+
+@pytest.mark.parametrize("at", [0, 5, 7, 19])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed_is_bitwise_the_unbroken_run(tmp_path, at, number):
+    unbroken = run(tmp_path / "a")
+    stopped = run(tmp_path / "b", source=interrupting(at, number))
+    assert int(stopped.step) == at + 1  # the step at hand is finished and saved
+    assert finished_steps(tmp_path / "b" / "checkpoints")[-1] == at + 1
+    resumed = run(tmp_path / "b")
+    assert_same(resumed, unbroken)
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint_bitwise(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def source(start):
+        for step, batch in enumerate(batches(start), start=start):
+            if step == 11:
+                raise Killed
+            yield batch
+
+    unbroken = run(tmp_path / "a")
+    with pytest.raises(Killed):
+        run(tmp_path / "b", source=source)
+    assert finished_steps(tmp_path / "b" / "checkpoints") == [4, 8]
+    assert_same(run(tmp_path / "b"), unbroken)
+    steps = [line["step"] for line in read_metrics(tmp_path / "b")]
+    assert steps == sorted(set(steps))  # steps 9 to 11 were not logged twice
+
+
+def test_signal_handlers_are_put_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    run(tmp_path / "a", source=interrupting(2))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("checkpoint_every", [4, 1])
+def test_nan_stops_the_run_names_its_steps_and_saves_nothing_after(tmp_path, checkpoint_every):
+    def source(start):
+        for step, batch in enumerate(batches(start), start=start):
+            if step >= 9:  # the tenth step
+                batch["image"][2, 3, 4, 0] = np.nan
+            yield batch
+
+    with pytest.raises(RunError, match=r"not finite at step 10.*learning_rate") as error:
+        run(tmp_path / "a", source=source, checkpoint_every=checkpoint_every)
+    assert "\n" not in str(error.value)
+    assert finished_steps(tmp_path / "a" / "checkpoints")[-1] == (8 if checkpoint_every == 4 else 9)
+
+
+def test_what_is_logged(tmp_path):
+    calls = []
+
+    def evaluate(state):
+        calls.append(int(state.step))
+        return {"mIoU": 0.5}
+
+    run(tmp_path / "a", evaluate=evaluate, evaluate_every=8)
+    assert calls == [8, 16, 20]
+    lines = read_metrics(tmp_path / "a")
+    assert [x["step"] for x in lines if "train" in x] == [3, 6, 9, 12, 15, 18, 20]
+    assert [x["step"] for x in lines if "val" in x] == calls
+    first = lines[0]["train"]
+    assert {"loss", "gradient_norm", "images_per_second", "data_wait_share"} <= set(first)
+    assert 0 <= first["data_wait_share"] <= 1
+    np.testing.assert_allclose(first["images_per_second"] * first["seconds_per_step"], 8, rtol=1e-6)
+
+
+def test_log_survives_a_line_cut_in_the_middle(tmp_path):
+    log = MetricsLog(tmp_path, start_step=0, tensorboard=True)
+    for step in (1, 2, 3):
+        log.write(step, {"train": {"loss": 1.0 / step}})
+    log.close()
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text()[:-9])
+    log = MetricsLog(tmp_path, start_step=1, tensorboard=False)
+    log.write(2, {"train": {"loss": 0.25}})
+    log.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+    assert any((tmp_path / "tensorboard").iterdir())

@@ -1,0 +1,99 @@
+"""The train step: what it computes, and that devices only share the work."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sdnjax.errors import InputError
+from sdnjax.models import create_model
+from sdnjax.training.config import Optimizer
+from sdnjax.training.loop import compile_step
+from sdnjax.training.optimizer import make_optimizer
+from sdnjax.training.sharding import data_mesh, replicated, to_global
+from sdnjax.training.state import create_state
+from sdnjax.training.step import make_train_step
+from tests.training.tiny import Tiny, batch_of
+
+OPTIMIZER = make_optimizer(Optimizer(learning_rate=0.1), 10)
+
+
+def mesh_of(devices):
+    kinds = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((devices,), ("data",), axis_types=kinds, devices=jax.devices()[:devices])
+
+
+def losses(model, devices, steps, make_batch, **options):
+    mesh = mesh_of(devices)
+    make = jax.jit(
+        lambda: create_state(model, OPTIMIZER, (12, 10), 0), out_shardings=replicated(mesh)
+    )
+    state, step = make(), compile_step(make_train_step(model, OPTIMIZER, seed=3, **options), mesh)
+    history = []
+    for t in range(steps):
+        state, metrics = step(state, to_global(make_batch(t), mesh))
+        history.append({k: float(v) for k, v in metrics.items()})
+    return history, state
+
+
+def test_one_and_eight_devices_agree():
+    """Void is spread unevenly and dropout is on: the global batch decides, not its parts."""
+    one, state_one = losses(Tiny(), 1, 8, batch_of)
+    eight, state_eight = losses(Tiny(), 8, 8, batch_of)
+    for a, b in zip(one, eight, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert abs(a[key] - b[key]) < 1e-5, key
+    for a, b in zip(
+        jax.tree.leaves(state_one.variables), jax.tree.leaves(state_eight.variables), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_one_and_eight_devices_agree_with_sdn():
+    def batch(step):
+        return batch_of(step, size=(33, 41))
+
+    model = create_model("fcn_r18-d8", num_classes=3, neck="sdn", guidance_channels=16)
+    one, _ = losses(model, 1, 3, batch)
+    eight, _ = losses(model, 8, 3, batch)
+    for a, b in zip(one, eight, strict=True):
+        assert abs(a["loss"] - b["loss"]) < 1e-5
+
+
+def test_loss_is_the_heads_weighted_sum_and_falls():
+    history, state = losses(Tiny(dropout=0.0), 1, 10, batch_of, auxiliary_weight=0.25)
+    for m in history:
+        assert abs(m["loss"] - m["loss_decoder"] - 0.25 * m["loss_auxiliary"]) < 1e-6
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+    assert int(state.step) == 10
+
+
+def test_accuracy_counts_valid_pixels_only():
+    batch = batch_of(0)
+    batch["label"][1:] = 255
+    batch["label"][0] = 1
+    history, _ = losses(Tiny(), 1, 1, lambda t: batch)
+    valid = batch["label"] != 255
+    assert (history[0]["pixel_accuracy"] * valid.sum()) % 1 < 1e-4
+    batch["label"][:] = 255
+    history, _ = losses(Tiny(), 1, 1, lambda t: batch)
+    assert history[0]["pixel_accuracy"] == history[0]["loss"] == 0.0
+
+
+def test_dropout_depends_on_seed_and_step_alone():
+    model = Tiny(dropout=0.5)
+    state = create_state(model, OPTIMIZER, (12, 10), 0)
+    batch = jax.tree.map(jnp.asarray, batch_of(0))
+    losses_of = [
+        float(make_train_step(model, OPTIMIZER, seed=s)(state.replace(step=t), batch)[1]["loss"])
+        for s, t in ((1, 4), (1, 4), (1, 5), (2, 4))
+    ]
+    assert losses_of[0] == losses_of[1]
+    assert len(set(losses_of)) == 3
+
+
+def test_batch_must_split_over_the_devices():
+    with pytest.raises(InputError, match="multiple of 8"):
+        data_mesh(12)
