@@ -1,6 +1,6 @@
 """FCN-R18 without a neck on `shapes`, the baseline of `shapes_fcn_r18_sdn.py`.
 
-    python train.py configs/shapes_fcn_r18.py
+python train.py configs/shapes_fcn_r18.py
 """
 
 from sdnjax.data.config import Data

@@ -171,15 +171,15 @@ def apply_overrides(config: T, arguments: argparse.Namespace) -> T:
     return _replace(config, changes)
 
 
-def nearest(word: str, known: typing.Iterable[str]) -> str:
+def nearest(word: str, known: typing.Iterable[str], most: int = 1) -> str:
     """`; did you mean …?` for the closest of `known`, or nothing when none is close."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, known, n=most, cutoff=0.6)
     if not close:  # a forgotten section: crop_size for data.crop_size
         tail = word.lstrip("-").rpartition(".")[2]
         tails = {k.lstrip("-").rpartition(".")[2]: k for k in known}
         close = [tails[t] for t in difflib.get_close_matches(tail, tails, n=1, cutoff=0.6)]
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _replace(config: T, changes: dict[str, Any]) -> T:

@@ -38,7 +38,11 @@ def override(*words):
         (["--optimizer.learning_rate", "1"], lambda e: e.optimizer.learning_rate, 1.0),
         (["--optimizer.clip_norm", "0.5"], lambda e: e.optimizer.clip_norm, 0.5),
         (["--evaluation.scales", ".5,1"], lambda e: e.evaluation.scales, (0.5, 1.0)),
-        (["--evaluation.boundary_thresholds", "1"], lambda e: e.evaluation.boundary_thresholds, (1,)),
+        (
+            ["--evaluation.boundary_thresholds", "1"],
+            lambda e: e.evaluation.boundary_thresholds,
+            (1,),
+        ),
     ],
 )
 def test_command_line_sets_typed_values(words, read, expected):

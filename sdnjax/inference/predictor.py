@@ -38,9 +38,7 @@ class Predictor:
         self._by_image = NamedSharding(mesh, PartitionSpec("data"))
 
         @functools.partial(jax.jit, static_argnames=("scale", "flip"))
-        def probabilities(
-            variables: Any, images: jax.Array, scale: float, flip: bool
-        ) -> jax.Array:
+        def probabilities(variables: Any, images: jax.Array, scale: float, flip: bool) -> jax.Array:
             self.compilations += 1  # runs while tracing: once for each size, scale and mirror
             return scaled_probabilities(model, variables, images, protocol, scale, flip)
 

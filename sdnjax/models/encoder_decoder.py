@@ -57,7 +57,5 @@ class EncoderDecoder(nn.Module):
 
         if self.auxiliary is not None and (train or self.is_initializing()):
             scores = self.auxiliary(stages[self.auxiliary_stage], train=train)
-            outputs["auxiliary"] = resize_bilinear(
-                scores, (h, w), align_corners=self.align_corners
-            )
+            outputs["auxiliary"] = resize_bilinear(scores, (h, w), align_corners=self.align_corners)
         return outputs

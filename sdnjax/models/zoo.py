@@ -81,7 +81,7 @@ MODELS: dict[str, tuple[Callable[[int, Common], EncoderDecoder], int]] = {
 def check_name(name: str) -> None:
     """Raises InputError that suggests the nearest name if there is no such network."""
     if name not in MODELS:
-        hint = nearest(name, MODELS) or f"; known: {', '.join(MODELS)}"
+        hint = nearest(name, MODELS, most=3) or f"; known: {', '.join(MODELS)}"
         raise InputError(f"unknown model {name!r}{hint}")
 
 

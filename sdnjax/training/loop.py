@@ -93,9 +93,10 @@ def fit(
             checkpoints.save(state)
 
     saved = at
-    with _stop_signal() as stop_asked, tqdm(
-        total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None
-    ) as bar:
+    with (
+        _stop_signal() as stop_asked,
+        tqdm(total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None) as bar,
+    ):
         while at < steps:
             begin = time.perf_counter()
             batch = next(batches)

@@ -37,7 +37,5 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
         parts.append(optax.add_decayed_weights(config.weight_decay))
         parts.append(optax.sgd(schedule, momentum=config.momentum or None))
     else:
-        parts.append(
-            optax.adamw(schedule, config.b1, config.b2, weight_decay=config.weight_decay)
-        )
+        parts.append(optax.adamw(schedule, config.b1, config.b2, weight_decay=config.weight_decay))
     return optax.chain(*parts)

@@ -31,7 +31,10 @@ class TrainState:
 
 
 def create_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, image_size: tuple[int, int], seed: int
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_size: tuple[int, int],
+    seed: int,
 ) -> TrainState:
     """Initial state; parameters depend on `seed` only, not on the image size."""
     images = jnp.zeros((1, *image_size, 3), jnp.float32)

@@ -48,9 +48,7 @@ def make_train_step(
             loss = cross_entropy(outputs["logits"], labels, normalize_by=normalize_by)
             metrics = {"loss_decoder": loss}
             if "auxiliary" in outputs:
-                auxiliary = cross_entropy(
-                    outputs["auxiliary"], labels, normalize_by=normalize_by
-                )
+                auxiliary = cross_entropy(outputs["auxiliary"], labels, normalize_by=normalize_by)
                 metrics["loss_auxiliary"] = auxiliary
                 loss = loss + auxiliary_weight * auxiliary
             metrics["pixel_accuracy"] = _pixel_accuracy(outputs["logits"], labels)

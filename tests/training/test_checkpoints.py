@@ -121,7 +121,10 @@ def test_damage_is_one_line_that_names_the_file_and_the_way_out(tmp_path, damage
 def test_another_network_does_not_fit(tmp_path):
     write(tmp_path, 1)
     other = create_state(Tiny(num_classes=4), OPTIMIZER, (12, 10), 0)
-    with pytest.raises(InputError, match=r"does not fit the network: params/Classifier_0/seg/bias is \(3,\) .* \(4,\).*\(4 tensor"):
+    with pytest.raises(
+        InputError,
+        match=r"does not fit the network: params/Classifier_0/seg/bias is \(3,\) .* \(4,\).*\(4 tensor",
+    ):
         restore_state(find_checkpoint(tmp_path), abstract(other))
 
 

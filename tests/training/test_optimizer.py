@@ -70,9 +70,7 @@ def test_adamw_is_pytorchs():
 def test_clipping_limits_the_global_norm():
     config = Optimizer(learning_rate=1.0, end_learning_rate=1.0, momentum=0.0, weight_decay=0.0)
     free = run(config, 1) - [1.0, -2.0, 3.0, 0.5]
-    clipped = run(
-        Optimizer(**{**vars(config), "clip_norm": 0.25}), 1
-    ) - [1.0, -2.0, 3.0, 0.5]
+    clipped = run(Optimizer(**{**vars(config), "clip_norm": 0.25}), 1) - [1.0, -2.0, 3.0, 0.5]
     assert np.linalg.norm(free) > 0.5
     np.testing.assert_allclose(np.linalg.norm(clipped), 0.25, rtol=1e-5)
 
