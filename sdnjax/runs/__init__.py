@@ -1,0 +1,1 @@
+"""What `train.py`, `eval.py` and `predict.py` do: data, network and work directory together."""

@@ -1,0 +1,265 @@
+"""train.py, eval.py and predict.py as a user calls them, on a miniature CamVid."""
+
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdnjax.models.config import Model
+from sdnjax.runs.command_line import run
+from sdnjax.training.metrics_log import read_metrics
+from tests.training.tiny import Tiny
+
+SMALL = ("--steps=6", "--batch_size=8", "--data.crop_size=16,16", "--checkpoint_every=3")
+SMALL = (*SMALL, "--tensorboard=false", "--optimizer.learning_rate=0.01")
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch):
+    """The named networks take half a minute to compile; what is around them does not care."""
+    monkeypatch.setattr(Model, "build", lambda self, num_classes: Tiny(num_classes))
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """SegNet's layout: six pairs to train and three to validate, of two sizes."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        for folder in (split, split + "annot"):
+            (tmp_path / "camvid" / folder).mkdir(parents=True)
+        for i in range(count):
+            size = (20, 24) if i % 3 else (24, 30)
+            label = rng.integers(0, 12, size).astype(np.uint8)
+            image = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / "camvid" / split / f"{i}.png")
+            Image.fromarray(label).save(tmp_path / "camvid" / f"{split}annot" / f"{i}.png")
+    return tmp_path / "camvid"
+
+
+@pytest.fixture
+def call(request, monkeypatch, capsys):
+    """Runs a script of the root with arguments: (status, standard output, error output)."""
+
+    def call(script, *words):
+        path = request.config.rootpath / script
+        spec = importlib.util.spec_from_file_location(path.stem + "_script", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+        try:
+            status = run(module.main)
+        except SystemExit as stop:  # --help
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def config(request):
+    return request.config.rootpath / "configs" / "camvid_fcn_r18_sdn.py"
+
+
+@pytest.fixture
+def trained(call, config, camvid, tmp_path):
+    """Arguments of a run that has finished, and its work directory."""
+    words = (config, "--data.dir", camvid, "--workdir", tmp_path / "run", *SMALL)
+    status, out, err = call("train.py", *words)
+    assert (status, err) == (0, ""), err
+    assert "step 6/6" in out
+    return words, tmp_path / "run"
+
+
+def assert_one_line(result, *parts, status=2):
+    code, _, err = result
+    assert code == status
+    assert err.startswith(("error: ", "stopped: "))
+    assert err.count("\n") == 1, err
+    for part in parts:
+        assert str(part) in err, err
+
+
+def test_evaluation_repeats_the_validation_of_training_exactly(trained, call):
+    _, workdir = trained
+    logged = [x["val"] for x in read_metrics(workdir) if "val" in x][-1]
+    status, out, err = call("eval.py", workdir)
+    assert (status, err) == (0, "")
+    written = json.loads((workdir / "evaluation" / "val_6_whole.json").read_text())
+    assert written["results"] == logged
+    assert "bicyclist" in out
+    assert f"mIoU {100 * logged['mIoU']:.2f}" in out
+
+
+def test_evaluation_with_other_protocols(trained, call, tmp_path):
+    _, workdir = trained
+    words = ("--evaluation.scales", ".5,1", "--evaluation.flip", "true")
+    assert call("eval.py", workdir, *words)[0] == 0
+    found = json.loads((workdir / "evaluation" / "val_6_whole_scales0.5-1_flip.json").read_text())
+    assert found["evaluation"]["scales"] == [0.5, 1.0]
+    slide = ("--evaluation.mode=slide", "--evaluation.window=16,16", "--evaluation.stride=8,8")
+    out = tmp_path / "elsewhere" / "scores.json"
+    assert call("eval.py", workdir, *slide, "--split", "train", "--step", 3, "--out", out)[0] == 0
+    assert json.loads(out.read_text())["step"] == 3
+
+
+def test_work_directory_says_everything_about_its_run(trained):
+    _, workdir = trained
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
+    (start,) = json.loads((workdir / "runs.json").read_text())
+    assert {"time", "command", "versions", "devices", "git_commit"} <= set(start)
+    assert start["versions"]["jax"]
+    seal = json.loads((workdir / "checkpoints" / "6" / "sdnjax.json").read_text())
+    assert seal["description"]["classes"][3] == "road"
+    assert seal["description"]["experiment"]["seed"] == 0
+
+
+def test_prediction_needs_the_work_directory_alone(trained, call, camvid, tmp_path):
+    _, workdir = trained
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(1)
+    for name, size in (("a.jpg", (33, 21)), ("b.png", (20, 20)), ("a.png", (9, 40))):
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(photos / name)
+    camvid.rename(tmp_path / "gone")
+    status, out, err = call("predict.py", workdir, photos)
+    assert (status, err) == (0, "")
+    assert "3 of 3 picture(s)" in out
+    found = sorted(p.name for p in (workdir / "predictions").iterdir())
+    stems = ("a_jpg", "a_png", "b")
+    assert found == sorted([f"{s}_{k}.png" for s in stems for k in ("labels", "overlay")] + ["legend.png"])
+    labels = Image.open(workdir / "predictions" / "a_jpg_labels.png")
+    assert (labels.mode, labels.size) == ("P", (21, 33))
+    assert np.asarray(labels).max() < 11
+    assert labels.getpalette()[9:12] == [128, 64, 128]  # road
+
+
+def test_run_is_never_overwritten_unasked(trained, call):
+    words, workdir = trained
+    before = (workdir / "metrics.jsonl").read_text()
+    assert_one_line(call("train.py", *words), workdir, "step 6", "--resume", "--overwrite")
+    other = (*words, "--seed=1")
+    assert_one_line(call("train.py", *other, "--resume"), "another configuration", "seed: 0, 1")
+    assert (workdir / "metrics.jsonl").read_text() == before
+    status, out, _ = call("train.py", *words, "--resume")
+    assert status == 0
+    assert "is finished" in out
+    assert call("train.py", *other, "--overwrite")[0] == 0
+    assert json.loads((workdir / "config.json").read_text())["seed"] == 1
+    assert len(json.loads((workdir / "runs.json").read_text())) == 1
+
+
+def test_folder_with_something_else_is_left_alone(call, config, camvid, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    for extra in ((), ("--overwrite",), ("--resume",)):
+        words = (config, "--data.dir", camvid, "--workdir", tmp_path / "home", *SMALL, *extra)
+        assert_one_line(call("train.py", *words), tmp_path / "home", "holds no run")
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "x"
+
+
+def break_label_value(camvid):
+    path = camvid / "trainannot" / "2.png"
+    Image.fromarray(np.full((20, 24), 37, np.uint8)).save(path)
+    return path, "37"
+
+
+def break_truncated_png(camvid):
+    path = camvid / "train" / "3.png"
+    path.write_bytes(path.read_bytes()[:200])
+    return path, "truncated"
+
+
+def break_truncated_jpeg(camvid):
+    path = camvid / "train" / "1.png"
+    Image.open(path).convert("RGB").save(path, format="JPEG")
+    path.write_bytes(path.read_bytes()[:-300])
+    return path, "truncated"
+
+
+def break_size(camvid):
+    path = camvid / "trainannot" / "4.png"
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(path)
+    return path, "9"
+
+
+BREAKS = [break_label_value, break_truncated_png, break_truncated_jpeg, break_size]
+
+
+@pytest.mark.parametrize("damage", BREAKS)
+def test_bad_file_stops_training_with_its_name(call, config, camvid, tmp_path, damage):
+    path, part = damage(camvid)
+    words = (config, "--data.dir", camvid, "--workdir", tmp_path / "run", *SMALL)
+    assert_one_line(call("train.py", *words), path.name, part)
+
+
+def test_bad_files_are_skipped_counted_and_named_on_request(call, config, camvid, tmp_path):
+    broken = [damage(camvid)[0] for damage in BREAKS]
+    words = (config, "--data.dir", camvid, "--workdir", tmp_path / "run", *SMALL)
+    status, out, err = call("train.py", *words, "--on-bad-image", "skip")
+    assert (status, err) == (0, "")
+    assert out.count("left out: ") == len(broken)
+    for path in broken:
+        assert path.name in out
+    assert "4 example(s) left out" in out
+
+
+def test_bad_picture_in_evaluation_and_prediction(trained, call, camvid, tmp_path):
+    _, workdir = trained
+    bad = camvid / "val" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:100])
+    assert_one_line(call("eval.py", workdir), bad.name)
+    status, out, _ = call("eval.py", workdir, "--on-bad-image", "skip")
+    assert status == 0
+    assert "(2 images)" in out
+    assert "1 example(s) left out" in out
+    assert_one_line(call("predict.py", workdir, camvid / "val"), bad.name)
+    status, out, _ = call("predict.py", workdir, camvid / "val", "--on-bad-image", "skip")
+    assert status == 0
+    assert "2 of 3 picture(s)" in out
+    assert_one_line(call("predict.py", workdir, tmp_path / "no.jpg"), "no.jpg", "no such file")
+
+
+def test_mistakes_in_the_call(call, config, camvid, tmp_path):
+    workdir = tmp_path / "run"
+    ok = (config, "--data.dir", camvid, "--workdir", workdir)
+    missing = call("train.py", config, "--data.dir", tmp_path / "nowhere", "--workdir", workdir)
+    assert_one_line(missing, tmp_path / "nowhere", "trainannot")
+    assert_one_line(call("train.py", config, "--workdir", workdir), "--data.dir")
+    unknown = call("train.py", *ok, "--data.crop_sice", "3,3")
+    assert_one_line(unknown, "--data.crop_sice", "did you mean --data.crop_size?")
+    assert_one_line(call("train.py", *ok, "--steps", "x"), "--steps must be int")
+    nothing = call("train.py", tmp_path / "none.py")
+    assert_one_line(nothing, "no configuration file", "none.py")
+    assert_one_line(call("train.py", *ok, "--batch_size=6"), "multiple of 8")
+    assert_one_line(call("eval.py", tmp_path / "run"), "no work directory")
+    assert_one_line(call("train.py", *ok, "--model.name", "fcn_r18"), "did you mean fpn_r18 or fcn_r18-d8")
+    assert not workdir.exists()
+
+
+def test_checkpoint_cut_short(trained, call):
+    words, workdir = trained
+    folder = workdir / "checkpoints" / "6" / "params"
+    file = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-10])
+    for result in (
+        call("eval.py", workdir),
+        call("predict.py", workdir, "."),
+        call("train.py", *words, "--resume"),
+    ):
+        if "no pictures" not in result[2]:
+            assert_one_line(result, "checkpoints/6", file.name, "from step 3")
+    assert call("eval.py", workdir, "--step", 3)[0] == 0
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py", "predict.py"])
+def test_help_is_complete_without_any_argument(call, script):
+    for words in ((), ("--help",)):
+        status, out, err = call(script, *words)
+        assert (status, err) == (0, "")
+        for key in ("--data.dir", "--evaluation.mode", "--on-bad-image", "--model.neck.operator"):
+            assert key in out
+    assert "folder that holds the data set" in out
