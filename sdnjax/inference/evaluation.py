@@ -27,6 +27,7 @@ def evaluate(
     predictor: Predictor,
     variables: Any,
     examples: Iterable[LabelledImage],
+    *,
     normalize: Callable[[np.ndarray], np.ndarray],
     num_classes: int,
     protocol: Evaluation,

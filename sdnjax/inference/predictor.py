@@ -40,7 +40,7 @@ class Predictor:
         @functools.partial(jax.jit, static_argnames=("scale", "flip"))
         def probabilities(variables: Any, images: jax.Array, scale: float, flip: bool) -> jax.Array:
             self.compilations += 1  # runs while tracing: once for each size, scale and mirror
-            return scaled_probabilities(model, variables, images, protocol, scale, flip)
+            return scaled_probabilities(model, variables, images, protocol, scale=scale, flip=flip)
 
         self._probabilities = probabilities
         self._labels = jax.jit(lambda p: jnp.argmax(p, axis=-1).astype(jnp.uint8))
@@ -74,6 +74,7 @@ def scaled_probabilities(
     variables: Any,
     images: jax.Array,
     protocol: Evaluation,
+    *,
     scale: float = 1.0,
     flip: bool = False,
 ) -> jax.Array:

@@ -49,8 +49,8 @@ class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running statistics.
 
     Under a data-parallel `jit` the means run over the global batch, which is what other
-    frameworks call synchronised batch norm. Statistics are computed in float32 (float64 for float64); the running
-    variance is the unbiased one, n/(n−1) times the batch's, and
+    frameworks call synchronised batch norm. Statistics are computed in float32 (float64 for
+    float64); the running variance is the unbiased one, n/(n−1) times the batch's, and
     `running ← momentum · running + (1 − momentum) · batch` (PyTorch's momentum is 1 − ours).
     """
 

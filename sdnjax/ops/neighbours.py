@@ -57,7 +57,7 @@ def shift(x: jax.Array, offset: tuple[int, int]) -> jax.Array:
     """`y[p] = x[p + offset]`, 0 outside. x `[B, H, W, ...]`, a static offset of any length."""
     crop_and_fill = [(0, 0, 0)] * x.ndim
     for axis, size, step in zip((1, 2), x.shape[1:3], offset, strict=True):
-        step = max(-size, min(size, step))  # noqa: PLW2901
+        step = max(-size, min(size, step))
         crop_and_fill[axis] = (-step, step, 0)
     return lax.pad(x, jnp.zeros((), x.dtype), crop_and_fill)
 

@@ -51,9 +51,9 @@ def evaluate_run(
         Predictor(network.model, experiment.evaluation),
         network.variables,
         experiment,
-        label_space(experiment.data.name),
-        split,
-        report,
+        space=label_space(experiment.data.name),
+        split=split,
+        report=report,
     )
     report(format_table(results, network.classes))
     if jax.process_index() == 0:
@@ -71,6 +71,7 @@ def evaluate_split(
     predictor: Predictor,
     variables: Any,
     experiment: Experiment,
+    *,
     space: LabelSpace,
     split: str,
     report: Callable[[str], None],
@@ -86,9 +87,9 @@ def evaluate_split(
         predictor,
         variables,
         examples,
-        functools.partial(normalize, data=experiment.data),
-        space.num_classes,
-        experiment.evaluation,
+        normalize=functools.partial(normalize, data=experiment.data),
+        num_classes=space.num_classes,
+        protocol=experiment.evaluation,
     )
     report_failures(examples.failures, report)
     results["skipped_images"] = len(examples.failures)

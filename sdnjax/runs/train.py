@@ -148,7 +148,12 @@ def _validation(
 
     def validate(state: TrainState) -> dict[str, Any]:
         results = evaluate_split(
-            predictor, state.variables, experiment, space, experiment.data.val_split, report
+            predictor,
+            state.variables,
+            experiment,
+            space=space,
+            split=experiment.data.val_split,
+            report=report,
         )
         boundary = "  ".join(f"F({k}) {v:.4f}" for k, v in results["boundary_f"].items())
         report(

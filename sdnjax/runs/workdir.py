@@ -1,12 +1,12 @@
 """The work directory: everything about one run, never overwritten unasked.
 
-    config.json      the resolved experiment
-    runs.json        each start of it: when, command, versions, devices, git commit
-    metrics.jsonl    one line per logged step and per validation
-    checkpoints/     see sdnjax.training.checkpoints
-    tensorboard/     the same metrics as event files
-    evaluation/      what eval.py wrote
-    predictions/     what predict.py wrote
+config.json      the resolved experiment
+runs.json        each start of it: when, command, versions, devices, git commit
+metrics.jsonl    one line per logged step and per validation
+checkpoints/     see sdnjax.training.checkpoints
+tensorboard/     the same metrics as event files
+evaluation/      what eval.py wrote
+predictions/     what predict.py wrote
 """
 
 from __future__ import annotations

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import signal
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -15,9 +13,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from sdnjax.errors import RunError
 from sdnjax.training.checkpoints import CheckpointWriter
 from sdnjax.training.metrics_log import MetricsLog
+from sdnjax.training.progress import Progress
 from sdnjax.training.sharding import replicated, split_by_batch, to_global
 from sdnjax.training.state import TrainState
 from sdnjax.training.step import Batch, Metrics
@@ -68,58 +66,33 @@ def fit(
       RunError: a loss or gradient is not finite, or a checkpoint cannot be written. Nothing
         that is not finite is ever saved.
     """
-    first = at = int(state.step)
-    images, interval = 0, _Interval()
-    unread: list[tuple[int, Metrics]] = []
-
-    def read(reason_to_log: bool) -> None:
-        """Fetches the metrics of the steps since the last reading."""
-        values = [(n, {k: float(v) for k, v in jax.device_get(m).items()}) for n, m in unread]
-        unread.clear()
-        _check_finite(values)
-        interval.values += [v for _, v in values]
-        if reason_to_log and interval.values:
-            line = interval.close(images)
-            if log is not None:
-                log.write(at, {"train": line})
-            bar.set_postfix_str(_short(line))
-            if bar.disable:
-                left = (steps - at) * line["seconds_per_step"]
-                report(f"step {at}/{steps}  {_short(line)}  ETA {tqdm.format_interval(left)}")
+    at = saved = int(state.step)
+    progress = Progress(at, steps, log, report)
 
     def save() -> None:
-        read(reason_to_log=False)
+        progress.check()
         if checkpoints is not None:
-            checkpoints.save(state)
+            with progress.pause():
+                checkpoints.save(state)
 
-    saved = at
-    with (
-        _stop_signal() as stop_asked,
-        tqdm(total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None) as bar,
-    ):
+    with contextlib.closing(progress), _stop_signal() as stop_asked:
         while at < steps:
-            begin = time.perf_counter()
-            batch = next(batches)
-            interval.waited += time.perf_counter() - begin
-            images = len(batch["label"]) * jax.process_count()
-
+            with progress.waiting():
+                batch = next(batches)
             state, metrics = step(state, to_global(batch, mesh))
             at += 1
-            unread.append((at, metrics))
-            bar.update()
+            progress.add(at, metrics)
 
-            if at % log_every == 0 or at == steps:
-                read(reason_to_log=True)
-            if at % checkpoint_every == 0 or at == steps:
+            last = at == steps
+            if last or at % log_every == 0:
+                progress.line(at, len(batch["label"]) * jax.process_count())
+            if last or at % checkpoint_every == 0:
                 save()
                 saved = at
-            if evaluate is not None and (
-                at == steps or (evaluate_every and at % evaluate_every == 0)
-            ):
-                read(reason_to_log=False)
-                begin = time.perf_counter()
-                results = evaluate(state)
-                interval.begin += time.perf_counter() - begin
+            if evaluate is not None and (last or (evaluate_every and at % evaluate_every == 0)):
+                progress.check()
+                with progress.pause():
+                    results = evaluate(state)
                 if log is not None:
                     log.write(at, {"val": results})
             if stop_asked(at):
@@ -131,46 +104,7 @@ def fit(
     return state
 
 
-class _Interval:
-    """Time and metrics since the last line of the log."""
-
-    def __init__(self) -> None:
-        self.values: list[dict[str, float]] = []
-        self.waited = 0.0
-        self.begin = time.perf_counter()
-
-    def close(self, images: int) -> dict[str, float]:
-        now, n = time.perf_counter(), len(self.values)
-        seconds = max(now - self.begin, 1e-9)
-        line = {k: sum(v[k] for v in self.values) / n for k in self.values[0]}
-        line["seconds_per_step"] = seconds / n
-        line["images_per_second"] = images * n / seconds
-        line["data_wait_share"] = min(1.0, self.waited / seconds)
-        self.values, self.waited, self.begin = [], 0.0, now
-        return line
-
-
-def _short(line: dict[str, float]) -> str:
-    return (
-        f"loss {line['loss']:.4f}  {line['images_per_second']:.1f} images/s  "
-        f"waiting for data {line['data_wait_share']:.0%}"
-    )
-
-
-def _check_finite(values: list[tuple[int, Metrics]]) -> None:
-    """Raises with the steps at which the loss or gradient was no number."""
-    bad = [n for n, v in values if not (math.isfinite(v["loss"] + v["gradient_norm"]))]
-    if bad:
-        listing = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
-        first = next(v for n, v in values if n == bad[0])
-        raise RunError(
-            f"not finite at step {listing}: loss {first['loss']:g}, gradient norm "
-            f"{first['gradient_norm']:g}; the run stopped and saved nothing after it: try a "
-            "lower optimizer.learning_rate, optimizer.warmup_steps or optimizer.clip_norm"
-        )
-
-
-@contextmanager
+@contextlib.contextmanager
 def _stop_signal() -> Iterator[Callable[[int], bool]]:
     """Turns the first SIGINT or SIGTERM into a question that is asked after each step.
 

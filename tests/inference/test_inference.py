@@ -181,15 +181,16 @@ def test_evaluation_scores_every_image_once_at_its_own_size(net):
     def normalize(x):
         return x.astype(np.float32) / 255
 
+    how = {"normalize": normalize, "num_classes": 4, "protocol": protocol}
     predictor = Predictor(net[0], protocol)
-    results = evaluate(predictor, net[1], examples(sizes), normalize, 4, protocol)
+    results = evaluate(predictor, net[1], examples(sizes), **how)
     metrics = SegmentationMetrics.empty(4)
     for e in examples(sizes):
         prediction = logits_of(net, normalize(e.image)).argmax(-1)
         metrics = metrics.update(e.label, prediction, e.name)
     assert results == metrics.compute()
     with pytest.raises(InputError, match="no readable image"):
-        evaluate(predictor, net[1], [], normalize, 4, protocol)
+        evaluate(predictor, net[1], [], **how)
 
 
 def test_sums_over_processes_keep_64_bits():

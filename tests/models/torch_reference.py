@@ -121,7 +121,9 @@ def sdn(w, u, guidance):
 def neck(w, stages):
     phi = w.conv("phi", stages[-1], stride=2)
     guidance = [*stages[1:], phi]
-    return [sdn(w[f"sdn{i + 1}"], u, g) for i, (u, g) in enumerate(zip(stages, guidance))]
+    return [
+        sdn(w[f"sdn{i + 1}"], u, g) for i, (u, g) in enumerate(zip(stages, guidance, strict=True))
+    ]
 
 
 def network(params, stats, images, name, *, train=False):

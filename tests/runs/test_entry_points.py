@@ -130,7 +130,9 @@ def test_prediction_needs_the_work_directory_alone(trained, call, camvid, tmp_pa
     assert "3 of 3 picture(s)" in out
     found = sorted(p.name for p in (workdir / "predictions").iterdir())
     stems = ("a_jpg", "a_png", "b")
-    assert found == sorted([f"{s}_{k}.png" for s in stems for k in ("labels", "overlay")] + ["legend.png"])
+    assert found == sorted(
+        [f"{s}_{k}.png" for s in stems for k in ("labels", "overlay")] + ["legend.png"]
+    )
     labels = Image.open(workdir / "predictions" / "a_jpg_labels.png")
     assert (labels.mode, labels.size) == ("P", (21, 33))
     assert np.asarray(labels).max() < 11
@@ -236,7 +238,9 @@ def test_mistakes_in_the_call(call, config, camvid, tmp_path):
     assert_one_line(nothing, "no configuration file", "none.py")
     assert_one_line(call("train.py", *ok, "--batch_size=6"), "multiple of 8")
     assert_one_line(call("eval.py", tmp_path / "run"), "no work directory")
-    assert_one_line(call("train.py", *ok, "--model.name", "fcn_r18"), "did you mean fpn_r18 or fcn_r18-d8")
+    assert_one_line(
+        call("train.py", *ok, "--model.name", "fcn_r18"), "did you mean fpn_r18 or fcn_r18-d8"
+    )
     assert not workdir.exists()
 
 

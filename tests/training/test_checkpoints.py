@@ -76,7 +76,7 @@ def test_latest_and_named_steps_and_how_many_are_kept(tmp_path):
     assert finished_steps(tmp_path) == [5, 9]
     assert find_checkpoint(tmp_path).name == "9"
     assert find_checkpoint(tmp_path, 5).name == "5"
-    with pytest.raises(InputError, match="no checkpoint of step 2 .* it has 5, 9"):
+    with pytest.raises(InputError, match=r"no checkpoint of step 2 .* it has 5, 9"):
         find_checkpoint(tmp_path, 2)
     with pytest.raises(InputError, match="train first"):
         find_checkpoint(tmp_path / "none")
@@ -121,10 +121,8 @@ def test_damage_is_one_line_that_names_the_file_and_the_way_out(tmp_path, damage
 def test_another_network_does_not_fit(tmp_path):
     write(tmp_path, 1)
     other = create_state(Tiny(num_classes=4), OPTIMIZER, (12, 10), 0)
-    with pytest.raises(
-        InputError,
-        match=r"does not fit the network: params/Classifier_0/seg/bias is \(3,\) .* \(4,\).*\(4 tensor",
-    ):
+    expected = r"does not fit .*: params/Classifier_0/seg/bias is \(3,\) .* \(4,\).*\(4 tensor"
+    with pytest.raises(InputError, match=expected):
         restore_state(find_checkpoint(tmp_path), abstract(other))
 
 
@@ -137,7 +135,7 @@ def test_failed_write_names_the_step_that_is_safe(tmp_path, monkeypatch):
 
     monkeypatch.setattr("sdnjax.training.checkpoints._digest", full)
     writer.save(state_at(2))
-    with pytest.raises(RunError, match="No space left on device.*step 1 is safe"):
+    with pytest.raises(RunError, match=r"No space left on device.*step 1 is safe"):
         writer.wait()
     writer.close()
     assert finished_steps(tmp_path) == [1]
