@@ -1,0 +1,48 @@
+"""What importing costs: neither TensorFlow nor PyTorch, and arrows that point one way."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "sdnjax",
+        "sdnjax.ops, sdnjax.models, sdnjax.metrics, sdnjax.losses, sdnjax.visualize",
+        "sdnjax.experiment, sdnjax.inference.evaluation, sdnjax.training.loop",
+        "sdnjax.runs.predict",
+    ],
+)
+def test_no_tensorflow_and_no_pytorch(modules):
+    code = f"import sys, {modules}; print({{'tensorflow', 'torch'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+# What each package may import of the library, besides itself, `config` and `errors`.
+MAY_IMPORT = {
+    "ops": set(),
+    "metrics": set(),
+    "losses": set(),
+    "visualize": set(),
+    "data": set(),
+    "models": {"ops"},
+    "training": {"losses", "models"},
+    "inference": {"metrics", "models", "ops"},
+}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_arrows_point_one_way(package, request):
+    allowed = MAY_IMPORT[package] | {package, "config", "errors"}
+    for path in (request.config.rootpath / "sdnjax" / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                parts = node.module.split(".")
+                if parts[0] == "sdnjax" and len(parts) > 1:
+                    assert parts[1] in allowed, f"{path}: {node.module}"
+                if parts[0] in ("tensorflow", "tensorflow_datasets"):
+                    assert package == "data", path
