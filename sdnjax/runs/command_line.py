@@ -60,6 +60,10 @@ def run(main: Callable[[], int | None]) -> int:
     except RunError as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a folder that went away
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"stopped: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

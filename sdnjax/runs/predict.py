@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from sdnjax.data.images import normalize, read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.runs.network import Network, load_network
+from sdnjax.runs.network import load_network
 from sdnjax.visualize import legend, overlay, save_png
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -48,7 +47,7 @@ def predict_pictures(
         x = normalize(image, experiment.data)
         (labels,) = predictor.labels(variables, [x])[:1]
         save_png(out / f"{name}_overlay.png", overlay(image, labels, network.palette, opacity))
-        save_labels(out / f"{name}_labels.png", labels, network)
+        save_png(out / f"{name}_labels.png", labels, network.palette)
         shares = np.bincount(labels.ravel(), minlength=len(network.classes)) / labels.size
         largest = [f"{network.classes[k]} {shares[k]:.0%}" for k in np.argsort(-shares)[:3]]
         report(f"{name}: {', '.join(largest)}")
@@ -83,15 +82,6 @@ def find_pictures(paths: Sequence[Path]) -> dict[str, Path]:
             unique, n = f"{name}_{n}", n + 1
         named[unique] = file
     return named
-
-
-def save_labels(path: Path, labels: np.ndarray, network: Network) -> None:
-    """A palette PNG: pixel values are class indices, shown in the classes' colours."""
-    image = Image.fromarray(labels, mode="P")
-    image.putpalette(np.asarray(network.palette, np.uint8).tobytes())
-    temporary = path.with_suffix(".part")
-    image.save(temporary, format="PNG")
-    temporary.replace(path)
 
 
 def _read(

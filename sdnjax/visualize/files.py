@@ -2,13 +2,18 @@
 
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 
-def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
+def save_png(
+    path: str | os.PathLike,
+    array: np.ndarray,
+    palette: Sequence[tuple[int, int, int]] | None = None,
+) -> None:
     """Write a PNG as a whole or not at all; missing parent folders are made.
 
     The picture is written beside its place and moved there, so a reader never finds half of it
@@ -17,6 +22,7 @@ def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
     Args:
       path: where it goes.
       array: uint8, [H, W] (grey, or a label map) or [H, W, 3] (RGB).
+      palette: colours of a label map, by value: viewers show them, readers get the values.
 
     Raises:
       ValueError: the array is none of these.
@@ -32,7 +38,10 @@ def save_png(path: str | os.PathLike, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        Image.fromarray(np.ascontiguousarray(array)).save(unfinished, format="PNG")
+        picture = Image.fromarray(np.ascontiguousarray(array))
+        if palette is not None:
+            picture.putpalette(np.asarray(palette, np.uint8).tobytes())
+        picture.save(unfinished, format="PNG")
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -151,3 +151,11 @@ def test_save_png_refuses_what_is_no_picture(tmp_path, wrong):
     with pytest.raises(ValueError, match="for a PNG"):
         save_png(tmp_path / "picture.png", wrong)
     assert not list(tmp_path.iterdir())
+
+
+def test_label_map_keeps_its_values_under_a_palette(tmp_path):
+    label = np.arange(6, dtype=np.uint8).reshape(2, 3) % 3
+    save_png(tmp_path / "label.png", label, [(1, 2, 3), (40, 50, 60), (7, 8, 9)])
+    with Image.open(tmp_path / "label.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), label)
+        assert picture.convert("RGB").getpixel((1, 0)) == (40, 50, 60)
