@@ -8,6 +8,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from sdnjax.config import check_types, setting
+from sdnjax.errors import InputError
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.zoo import check_name, create_model
 
@@ -31,6 +32,12 @@ class Neck:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise InputError(f"model.neck.kernel_size must be odd, not {self.kernel_size}")
+        if self.dilation < 1 or self.reduction < 1:
+            raise InputError("model.neck.dilation and model.neck.reduction must be at least 1")
+        if self.guidance_channels is not None and self.guidance_channels < 1:
+            raise InputError("model.neck.guidance_channels must be at least 1, or none")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,20 @@
 """Central difference convolution, the operator that SDC is compared with in Table 3(a)."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.neighbours import accumulation_dtype, as_pair, tap_offsets
 
 
-def central_difference_conv(u, kernel, *, theta=0.7, dilation=1, precision=None):
+def central_difference_conv(
+    u: jax.Array,
+    kernel: jax.Array,
+    *,
+    theta: float = 0.7,
+    dilation: int | tuple[int, int] = 1,
+    precision: lax.PrecisionLike = None,
+) -> jax.Array:
     """Central difference convolution (CDC): `conv(u, W) − θ · conv1x1(u, Σ_k W_k)`.
 
     θ = 1 is `Σ_k (u[p + o_k] − u[p]) W_k` with u = 0 outside; θ = 0 is the plain convolution;

@@ -5,20 +5,20 @@ import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.neighbours import accumulation_dtype, tap_offsets, weighted_difference
-from sdnjax.ops.similarity import similarity_maps
+from sdnjax.ops.similarity import Similarity, similarity_maps
 
 
 def anisotropic_diffusion(
-    u,
-    v,
+    u: jax.Array,
+    v: jax.Array,
     *,
-    steps,
-    alpha=1.0,
-    beta=0.125,
-    similarity="charbonnier",
-    scale=1.0,
-    boundary="no_flux",
-):
+    steps: int,
+    alpha: float | jax.Array = 1.0,
+    beta: float | jax.Array = 0.125,
+    similarity: Similarity = "charbonnier",
+    scale: float | jax.Array = 1.0,
+    boundary: str = "no_flux",
+) -> jax.Array:
     """Semantic diffusion by finite differences, Eq. 3 and 4 of the SDN paper:
 
         Ũ[p] = Σ_k S(V[p + o_k], V[p]) (U[p + o_k] − U[p])

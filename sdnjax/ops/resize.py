@@ -4,6 +4,7 @@
 way, so ported models and label maps need these.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -11,7 +12,9 @@ from jax import lax
 from sdnjax.ops.neighbours import accumulation_dtype
 
 
-def resize_bilinear(x, shape, *, align_corners=False):
+def resize_bilinear(
+    x: jax.Array, shape: tuple[int, int], *, align_corners: bool = False
+) -> jax.Array:
     """Bilinear interpolation, `F.interpolate(mode="bilinear")` of PyTorch without antialiasing.
 
     Output pixel i reads at `(i + ½)·in/out − ½`, or at `i·(in − 1)/(out − 1)` with
@@ -49,7 +52,7 @@ def resize_bilinear(x, shape, *, align_corners=False):
     return y.astype(x.dtype)
 
 
-def resize_nearest(x, shape):
+def resize_nearest(x: jax.Array, shape: tuple[int, int]) -> jax.Array:
     """Nearest-neighbour resizing, `F.interpolate(mode="nearest")` of PyTorch.
 
     Output pixel i is input pixel `floor(i · in/out)`, in float32 as PyTorch computes it.

@@ -1,5 +1,6 @@
 """Similarity of every pixel's guidance to that of its neighbours, as maps of one scalar per tap."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -19,13 +20,22 @@ from sdnjax.ops.neighbours import (
 SIMILARITIES = ("charbonnier", "relative", "gaussian", "cosine", "constant")
 BOUNDARIES = ("no_flux", "zeros")
 
+# One of SIMILARITIES, or (neighbour, centre) -> [B, H, W].
+Similarity = str | Callable[[jax.Array, jax.Array], jax.Array]
+
 # Added to |V|² before its square root is divided by, so that zero vectors have a gradient.
 COSINE_EPS = 1e-12
 
 
 def similarity_maps(
-    v, *, kernel_size, dilation=1, similarity="charbonnier", scale=1.0, boundary="no_flux"
-):
+    v: jax.Array,
+    *,
+    kernel_size: int | tuple[int, int],
+    dilation: int | tuple[int, int] = 1,
+    similarity: Similarity = "charbonnier",
+    scale: float | jax.Array = 1.0,
+    boundary: str = "no_flux",
+) -> jax.Array:
     """`S(V[p + o_k], V[p])` of the SDN paper's Eq. 5 for every tap k of a kernel.
 
     With `d² = Σ_c (V_c[p + o_k] − V_c[p])²`, the *sum* over channels:

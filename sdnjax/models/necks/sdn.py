@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sdnjax.errors import InputError
 from sdnjax.models.layers import Dtype, conv, kaiming_normal
 from sdnjax.ops import central_difference_conv, resize_bilinear, semantic_difference_conv
+from sdnjax.ops.similarity import Similarity
 
 Operator = Literal["sdc", "conv", "cdc", "none"]
 
@@ -40,7 +42,7 @@ class SDN(nn.Module):
     operator: Operator = "sdc"
     kernel_size: int = 3
     dilation: int = 1
-    similarity: str | Callable[[jax.Array, jax.Array], jax.Array] = "charbonnier"
+    similarity: Similarity = "charbonnier"
     boundary: Literal["no_flux", "zeros"] = "no_flux"
     reduction: int = 1
     stop_guidance_gradient: bool = False
@@ -52,7 +54,7 @@ class SDN(nn.Module):
             return u
         channels = u.shape[-1]
         if self.reduction < 1 or channels % self.reduction:
-            raise ValueError(f"reduction={self.reduction} must divide U's {channels} channels")
+            raise InputError(f"reduction={self.reduction} must divide U's {channels} channels")
         inner = channels // self.reduction
         u = u.astype(self.dtype)
         x = u if self.reduction == 1 else conv(inner, 1, dtype=self.dtype, name="reduce")(u)
@@ -74,7 +76,7 @@ class SDN(nn.Module):
             theta = 0.7 if self.operator == "cdc" else 0.0
             y = central_difference_conv(x, kernel, theta=theta, dilation=self.dilation)
         else:
-            raise ValueError(f"operator must be sdc, conv, cdc or none, not {self.operator!r}")
+            raise InputError(f"operator must be sdc, conv, cdc or none, not {self.operator!r}")
 
         both = jnp.concatenate([u, y], axis=-1)
         fusion = conv(

@@ -1,11 +1,12 @@
 """The public operator: checks its arguments, computes the similarities, picks an implementation."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.neighbours import accumulation_dtype, as_pair, check_name
 from sdnjax.ops.sdc import reference, xla
-from sdnjax.ops.similarity import similarity_maps
+from sdnjax.ops.similarity import Similarity, similarity_maps
 
 # Tried in this order; each refuses with NotImplementedError what it cannot serve.
 IMPLEMENTATIONS = {
@@ -15,18 +16,18 @@ IMPLEMENTATIONS = {
 
 
 def semantic_difference_conv(
-    u,
-    v,
-    kernel,
+    u: jax.Array,
+    v: jax.Array,
+    kernel: jax.Array,
     *,
-    similarity="charbonnier",
-    scale=1.0,
-    dilation=1,
-    boundary="no_flux",
-    stop_guidance_gradient=False,
-    precision=None,
-    implementation=None,
-):
+    similarity: Similarity = "charbonnier",
+    scale: float | jax.Array = 1.0,
+    dilation: int | tuple[int, int] = 1,
+    boundary: str = "no_flux",
+    stop_guidance_gradient: bool = False,
+    precision: lax.PrecisionLike = None,
+    implementation: str | None = None,
+) -> jax.Array:
     """Semantic difference convolution (SDC), Eq. 5 of the SDN paper:
 
         Y[p] = Σ_k S(V[p + o_k], V[p]) · (U[p + o_k] − U[p]) W_k
