@@ -96,10 +96,10 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "config", prefi
 
 
 def differences(a: Any, b: Any) -> list[str]:
-    """`key: a's value, b's value` for every setting that decides results and differs."""
+    """A phrase for every setting that decides results and differs: what a has, what b has."""
     theirs = {s.key: s.value for s in settings(b)}
     return [
-        f"{s.key}: {s.value!r}, {theirs[s.key]!r}"
+        f"{s.key} is {_text(s.value)} there, {_text(theirs[s.key])} here"
         for s in settings(a)
         if not s.run_only and s.value != theirs[s.key]
     ]

@@ -105,7 +105,7 @@ def test_json_is_checked(change, message):
 def test_differences_leave_out_what_does_not_decide_results():
     a = override("--data.dir", "/a", "--log_every", "3")
     b = override("--data.dir", "/b", "--log_every", "7", "--seed", "5")
-    assert differences(a, b) == ["seed: 0, 5"]
+    assert differences(a, b) == ["seed is 0 there, 5 here"]
 
 
 def test_every_setting_has_help_and_reaches_the_help_text():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ def add_on_bad_image(parser: argparse.ArgumentParser) -> None:
 
 def run(main: Callable[[], int | None]) -> int:
     """Calls `main`; a mistake of the user or of the run becomes one line and a status."""
+    # Orbax's threads log the whole traceback of an error that reaches us anyway.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         return main() or 0
     except InputError as error:

@@ -123,7 +123,7 @@ def _check_same_run(path: Path, experiment: Experiment, resume: bool) -> None:
     if changed:
         listing = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" * (len(changed) > 3))
         raise InputError(
-            f"{path} holds another configuration ({listing}, its and yours): "
+            f"{path} holds another configuration ({listing}): "
             "name another --workdir, or --overwrite it"
         )
     if not resume:

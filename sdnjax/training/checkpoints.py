@@ -8,6 +8,7 @@ file is written last: a step without it was never finished and counts as absent.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -34,6 +35,7 @@ class CheckpointWriter:
             directory.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
         )
         self._pending: tuple[int, Any] | None = None
+        self._failed = False
 
     def save(self, state: TrainState) -> None:
         """Starts to save; the arrays are copied before it returns, the writing goes on."""
@@ -69,9 +71,12 @@ class CheckpointWriter:
         try:
             self.wait()
         finally:
-            self._checkpointer.close()
+            # Orbax raises the error of a failed save again; it has been reported.
+            with contextlib.suppress(*([Exception] if self._failed else [])):
+                self._checkpointer.close()
 
     def _failure(self, step: int, error: BaseException) -> RunError:
+        self._failed = True
         good = [s for s in finished_steps(self._directory) if s != step]
         safe = f"step {good[-1]} is safe: resume from it" if good else "no earlier one was saved"
         return RunError(

@@ -144,7 +144,9 @@ def test_run_is_never_overwritten_unasked(trained, call):
     before = (workdir / "metrics.jsonl").read_text()
     assert_one_line(call("train.py", *words), workdir, "step 6", "--resume", "--overwrite")
     other = (*words, "--seed=1")
-    assert_one_line(call("train.py", *other, "--resume"), "another configuration", "seed: 0, 1")
+    assert_one_line(
+        call("train.py", *other, "--resume"), "another configuration", "seed is 0 there, 1 here"
+    )
     assert (workdir / "metrics.jsonl").read_text() == before
     status, out, _ = call("train.py", *words, "--resume")
     assert status == 0
@@ -242,6 +244,19 @@ def test_mistakes_in_the_call(call, config, camvid, tmp_path):
         call("train.py", *ok, "--model.name", "fcn_r18"), "did you mean fpn_r18 or fcn_r18-d8"
     )
     assert not workdir.exists()
+
+
+def test_diverging_run_stops_with_the_steps_and_keeps_what_was_saved(
+    call, config, camvid, tmp_path
+):
+    workdir = tmp_path / "run"
+    words = (config, "--data.dir", camvid, "--workdir", workdir, *SMALL)
+    result = call("train.py", *words, "--optimizer.learning_rate=1e20", "--checkpoint_every=1")
+    assert_one_line(result, "not finite at step", "optimizer.learning_rate", status=1)
+    saved = [p.name for p in (workdir / "checkpoints").iterdir()]
+    assert saved
+    bad = int(result[2].split("at step ")[1].split(":")[0].split(",")[0])
+    assert max(map(int, saved)) < bad
 
 
 def test_checkpoint_cut_short(trained, call):
