@@ -264,4 +264,4 @@ def _type_name(kind: Any) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(_text(v) for v in value)
-    return {True: "true", False: "false", None: "none"}.get(value, str(value))  # type: ignore[call-overload]
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -115,6 +115,8 @@ def test_every_setting_has_help_and_reaches_the_help_text():
     for s in settings(Experiment()):
         assert s.help, s.key
         assert f"--{s.key} " in text
+    for shown in ("initial values, order of images, augmentation, dropout [0]", "example [true]"):
+        assert shown in " ".join(text.split())
 
 
 @pytest.mark.parametrize(

@@ -77,18 +77,23 @@ def interrupting(at, number=signal.SIGINT):
     return source
 
 
-@pytest.mark.parametrize("at", [0, 5, 7, 19])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_and_resumed_is_bitwise_the_unbroken_run(tmp_path, at, number):
-    unbroken = run(tmp_path / "a")
-    stopped = run(tmp_path / "b", source=interrupting(at, number))
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("unbroken") / "run", checkpoint_every=20)
+
+
+@pytest.mark.parametrize(
+    ("at", "number"),
+    [(0, signal.SIGINT), (6, signal.SIGINT), (7, signal.SIGTERM), (19, signal.SIGINT)],
+)
+def test_interrupted_and_resumed_is_bitwise_the_unbroken_run(tmp_path, unbroken, at, number):
+    stopped = run(tmp_path / "run", source=interrupting(at, number), checkpoint_every=8)
     assert int(stopped.step) == at + 1  # the step at hand is finished and saved
-    assert finished_steps(tmp_path / "b" / "checkpoints")[-1] == at + 1
-    resumed = run(tmp_path / "b")
-    assert_same(resumed, unbroken)
+    assert finished_steps(tmp_path / "run" / "checkpoints")[-1] == at + 1
+    assert_same(run(tmp_path / "run", checkpoint_every=8), unbroken)
 
 
-def test_killed_run_goes_on_from_its_last_checkpoint_bitwise(tmp_path):
+def test_killed_run_goes_on_from_its_last_checkpoint_bitwise(tmp_path, unbroken):
     class Killed(BaseException):
         pass
 
@@ -98,7 +103,6 @@ def test_killed_run_goes_on_from_its_last_checkpoint_bitwise(tmp_path):
                 raise Killed
             yield batch
 
-    unbroken = run(tmp_path / "a")
     with pytest.raises(Killed):
         run(tmp_path / "b", source=source)
     assert finished_steps(tmp_path / "b" / "checkpoints") == [4, 8]
