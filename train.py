@@ -11,11 +11,10 @@ Ctrl-C saves and stops; --resume goes on exactly there.
 import sys
 from pathlib import Path
 
-import jax
-
 from sdnjax.config import OneLineParser, load_config
 from sdnjax.experiment import Experiment
 from sdnjax.runs.command_line import add_on_bad_image, parse_experiment, run
+from sdnjax.training.sharding import join_processes
 
 
 def main() -> int:
@@ -27,7 +26,8 @@ def main() -> int:
     parser.add_argument(
         "--distributed",
         action="store_true",
-        help="one process of several: call jax.distributed.initialize() first",
+        help="one process of several; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+        "JAX_PROCESS_ID say which, where the cluster does not",
     )
     add_on_bad_image(parser)
     arguments, experiment = parse_experiment(
@@ -37,7 +37,7 @@ def main() -> int:
     from sdnjax.runs.train import train  # noqa: PLC0415  (imports TensorFlow: not for --help)
 
     if arguments.distributed:
-        jax.distributed.initialize()
+        join_processes()
     workdir = arguments.workdir or Path("runs") / experiment.name
     state = train(experiment, workdir, resume=arguments.resume, overwrite=arguments.overwrite)
     return 0 if int(state.step) >= experiment.steps else 130

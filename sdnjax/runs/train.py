@@ -53,6 +53,8 @@ def train(
     Returns the last state; `state.step < experiment.steps` if the run was asked to stop.
     """
     workdir = Path(workdir)
+    if jax.process_index() > 0:
+        report = _silent
     train_source = open_source(experiment.data, experiment.data.train_split)
     val_source = open_source(experiment.data, experiment.data.val_split)
     space = train_source.label_space
@@ -89,7 +91,9 @@ def train(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    log = MetricsLog(workdir, start_step=start, tensorboard=experiment.tensorboard)
+    log = None
+    if jax.process_index() == 0:
+        log = MetricsLog(workdir, start_step=start, tensorboard=experiment.tensorboard)
     checkpoints = CheckpointWriter(
         workdir / "checkpoints", experiment.keep_checkpoints, describe_run(experiment, space)
     )
@@ -111,11 +115,16 @@ def train(
     finally:
         batches.close()
         checkpoints.close()
-        log.close()
+        if log is not None:
+            log.close()
     report_failures(batches.failures, report)
     if int(state.step) < experiment.steps:
         report(f"stopped at step {int(state.step)}, saved; --resume goes on from there")
     return state
+
+
+def _silent(line: str) -> None:
+    """Of several processes, one reports."""
 
 
 def describe_run(experiment: Experiment, space: LabelSpace) -> dict[str, Any]:

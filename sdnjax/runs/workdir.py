@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 import sdnjax
 from sdnjax.config import differences, from_dict, to_dict
@@ -41,6 +42,13 @@ def open_workdir(
       InputError: it holds a run and neither `resume` nor `overwrite` was asked for; it
         holds another experiment; it holds something that is no run.
     """
+    if jax.process_index() == 0:  # of several processes, one looks and writes
+        _prepare(path, experiment, resume, overwrite)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("work directory")
+
+
+def _prepare(path: Path, experiment: Experiment, resume: bool, overwrite: bool) -> None:
     saved = path / "config.json"
     if path.exists() and not path.is_dir():
         raise InputError(f"work directory {path} is a file: name a folder with --workdir")
@@ -48,19 +56,18 @@ def open_workdir(
         _check_same_run(path, experiment, resume)
     elif path.is_dir() and any(path.iterdir()) and not saved.is_file():
         raise InputError(f"{path} is not empty and holds no run: name another --workdir")
-    elif overwrite and saved.is_file() and jax.process_index() == 0:
+    elif saved.is_file():
         for name in _OURS:
             entry = path / name
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-    if jax.process_index() == 0:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            _write_json(saved, to_dict(experiment))
-            starts = path / "runs.json"
-            history = json.loads(starts.read_text()) if starts.is_file() else []
-            _write_json(starts, [*history, provenance()])
-        except OSError as error:
-            raise InputError(f"cannot write to work directory {path}: {error.strerror}") from None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _write_json(saved, to_dict(experiment))
+        starts = path / "runs.json"
+        history = json.loads(starts.read_text()) if starts.is_file() else []
+        _write_json(starts, [*history, provenance()])
+    except OSError as error:
+        raise InputError(f"cannot write to work directory {path}: {error.strerror}") from None
 
 
 def load_experiment(path: Path) -> Experiment:

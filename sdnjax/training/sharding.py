@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sdnjax.errors import InputError
+
+
+def join_processes() -> None:
+    """Makes this process one of several that train together.
+
+    Slurm, TPU pods and the like are recognised by JAX; elsewhere the environment says it:
+    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES, JAX_PROCESS_ID.
+    """
+    number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
+    try:
+        jax.distributed.initialize(
+            num_processes=None if number is None else int(number),
+            process_id=None if index is None else int(index),
+        )
+    except ValueError as error:
+        raise InputError(
+            f"--distributed: {error} Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+            "JAX_PROCESS_ID where the cluster does not tell"
+        ) from error
 
 
 def data_mesh(batch_size: int) -> Mesh:

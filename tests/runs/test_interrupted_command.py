@@ -1,8 +1,9 @@
-"""Ctrl-C on the real command with a real network, and the same command on eight devices."""
+"""The real command with a real network: Ctrl-C, kill, eight devices, two processes."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,10 +31,10 @@ def camvid(tmp_path_factory):
 
 @pytest.fixture
 def command(request, camvid):
-    def command(workdir, *words, devices=1):
+    def command(workdir, *words, devices=1, **variables):
         root = request.config.rootpath
         flags = f"--xla_force_host_platform_device_count={devices}"
-        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1", **variables}
         words = [
             *(root / "train.py", root / "configs" / "camvid_fcn_r18_sdn.py"),
             *("--data.dir", camvid, "--workdir", workdir, "--steps=12", "--batch_size=8"),
@@ -109,14 +110,44 @@ def test_killed_command_loses_only_what_was_not_saved(tmp_path, command):
     assert_same(state_of(tmp_path / "run"), state_of(tmp_path / "whole"))
 
 
-def test_one_and_eight_devices_log_the_same_losses(tmp_path, command):
-    words = ("--steps=5", "--optimizer.learning_rate=1e-4")
-    for name, devices in (("one", 1), ("eight", 8)):
-        out, _ = finish(command(tmp_path / name, *words, devices=devices))
-        assert f"{devices} device(s)" in out
-    one, eight = (
-        [x["train"]["loss"] for x in read_metrics(tmp_path / name) if "train" in x]
-        for name in ("one", "eight")
-    )
-    assert len(one) == 5
-    np.testing.assert_allclose(one, eight, atol=1e-5)
+FEW = ("--steps=5", "--optimizer.learning_rate=1e-4")
+
+
+def losses(workdir):
+    return [x["train"]["loss"] for x in read_metrics(workdir) if "train" in x]
+
+
+@pytest.fixture
+def on_one_device(tmp_path, command):
+    finish(command(tmp_path / "one", *FEW))
+    assert len(losses(tmp_path / "one")) == 5
+    return tmp_path / "one"
+
+
+def test_eight_devices_log_the_same_losses(tmp_path, command, on_one_device):
+    out, _ = finish(command(tmp_path / "eight", *FEW, devices=8))
+    assert "8 device(s)" in out
+    np.testing.assert_allclose(losses(tmp_path / "eight"), losses(on_one_device), atol=1e-5)
+
+
+def test_two_processes_log_the_same_losses_and_scores(tmp_path, command, on_one_device):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    both = [
+        command(
+            tmp_path / "two",
+            *(*FEW, "--distributed"),
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES="2",
+            JAX_PROCESS_ID=str(index),
+        )
+        for index in (0, 1)
+    ]
+    (out, _), (silent, _) = (finish(process) for process in both)
+    assert "2 device(s)" in out
+    assert silent == ""
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(on_one_device), atol=1e-5)
+    one, two = (read_metrics(w)[-1]["val"] for w in (on_one_device, tmp_path / "two"))
+    assert two["images"] == one["images"] == 4
+    assert abs(two["mIoU"] - one["mIoU"]) < 0.01
