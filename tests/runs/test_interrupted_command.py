@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import numpy as np
 import optax
@@ -102,8 +101,7 @@ def test_killed_command_loses_only_what_was_not_saved(tmp_path, command):
         if line.startswith("step 8/"):
             process.kill()
             break
-    process.wait()
-    time.sleep(0.5)
+    process.communicate()
     out, _ = finish(command(tmp_path / "run", "--checkpoint_every=3", "--resume"))
     assert find_step(out) in (3, 6)
     finish(command(tmp_path / "whole"))
@@ -146,7 +144,7 @@ def test_two_processes_log_the_same_losses_and_scores(tmp_path, command, on_one_
     ]
     (out, _), (silent, _) = (finish(process) for process in both)
     assert "2 device(s)" in out
-    assert silent == ""
+    assert "step" not in silent
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(on_one_device), atol=1e-5)
     one, two = (read_metrics(w)[-1]["val"] for w in (on_one_device, tmp_path / "two"))
     assert two["images"] == one["images"] == 4
