@@ -22,7 +22,8 @@ class Data:
     name: str = setting("shapes", "data set: camvid, or shapes, which is generated")
     dir: str | None = setting(
         None,
-        "folder that holds the data set; shapes needs none and uses ~/.cache/sdnjax",
+        "folder that holds the data set; camvid: SegNet's layout, train/*.png with "
+        "trainannot/*.png and val likewise; shapes needs none and uses ~/.cache/sdnjax",
         run_only=True,
     )
     train_split: str = setting("train", "split that is trained on")

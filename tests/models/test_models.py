@@ -107,6 +107,22 @@ def test_operators_differ_once_fusion_lets_them_through(operator):
         assert np.abs(y - cdc)[:, 1:-1, 1:-1].max() > 0.1  # S weights the differences
 
 
+def test_similarity_may_be_a_function_of_ones_own():
+    def sign_agreement(neighbour, centre):
+        return (jnp.sign(neighbour) == jnp.sign(centre)).mean(axis=-1)
+
+    def output(similarity):
+        model = create_model("fcn_r18-d8", num_classes=3, neck="sdn", similarity=similarity)
+        images = np.random.default_rng(0).normal(size=(1, 33, 41, 3)).astype(np.float32)
+        variables = jax.tree.map(np.float32, random_variables(model, images, 3))
+        assert ("log_scale" in variables["params"]["neck"]["sdn1"]) == (similarity == "gaussian")
+        return logits(model, variables, images)
+
+    own, constant, gaussian = map(output, (sign_agreement, "constant", "gaussian"))
+    assert np.abs(own - constant).max() > 1e-3
+    assert np.abs(own - gaussian).max() > 1e-3
+
+
 def test_reduction_must_divide():
     x = jnp.zeros((1, 4, 4, 6))
     with pytest.raises(ValueError, match="must divide"):
