@@ -18,7 +18,7 @@ from sdnjax.runs.workdir import load_experiment
 
 
 def main() -> None:
-    parser = OneLineParser(description=__doc__)
+    parser = OneLineParser(usage="python eval.py WORKDIR [options]", description=__doc__)
     parser.add_argument("workdir", type=Path, help="work directory of a run of train.py")
     parser.add_argument("--step", type=int, help="step of the checkpoint [the latest]")
     parser.add_argument("--split", help="split to evaluate [the setting data.val_split]")

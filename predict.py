@@ -18,7 +18,9 @@ from sdnjax.runs.workdir import load_experiment
 
 
 def main() -> None:
-    parser = OneLineParser(description=__doc__)
+    parser = OneLineParser(
+        usage="python predict.py WORKDIR PICTURE [PICTURE …] [options]", description=__doc__
+    )
     parser.add_argument("workdir", type=Path, help="work directory of a run of train.py")
     parser.add_argument("pictures", type=Path, nargs="+", help="image files or folders of them")
     parser.add_argument("--out", type=Path, help="folder to write to [WORKDIR/predictions]")

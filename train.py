@@ -18,7 +18,7 @@ from sdnjax.training.sharding import join_processes
 
 
 def main() -> int:
-    parser = OneLineParser(description=__doc__)
+    parser = OneLineParser(usage="python train.py CONFIG [options]", description=__doc__)
     parser.add_argument("config", help="a Python file whose config() returns an Experiment")
     parser.add_argument("--workdir", type=Path, help="work directory [runs/NAME]")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")

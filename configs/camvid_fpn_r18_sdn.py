@@ -18,8 +18,8 @@ def config() -> Experiment:
         name="camvid_fpn_r18_sdn",
         model=Model(name="fpn_r18", neck=Neck(operator="sdc", guidance_channels=64)),
         data=Data(name="camvid", crop_size=(360, 480), scale_range=(0.5, 2.0)),
-        # The paper's, with a larger rate: there are no pretrained weights to preserve.
-        optimizer=Optimizer(kind="sgd", learning_rate=0.05),
+        # The paper's. At 0.05 the loss rose to 9 in ten steps of two images.
+        optimizer=Optimizer(kind="sgd", learning_rate=0.01),
         # Every image is 480×360, so one exact size is compiled.
         evaluation=Evaluation(size_multiple=8),
         steps=3700,
