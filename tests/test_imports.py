@@ -12,6 +12,7 @@ import pytest
     [
         "sdnjax",
         "sdnjax.ops, sdnjax.models, sdnjax.metrics, sdnjax.losses, sdnjax.visualize",
+        "sdnjax.convert",
         "sdnjax.experiment, sdnjax.inference.evaluation, sdnjax.training.loop",
         "sdnjax.runs.predict",
     ],
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "models": {"ops"},
     "training": {"losses", "models"},
     "inference": {"metrics", "models", "ops"},
+    "convert": {"models", "ops"},
 }
 
 

@@ -1,0 +1,101 @@
+"""What a table of names is made of: one row per leaf, and how arrays are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Layout(NamedTuple):
+    """Two functions of one array that undo each other bit for bit."""
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_theirs: Callable[[np.ndarray], np.ndarray]
+
+
+def _same(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+def _hwio_from_oihw(x: np.ndarray) -> np.ndarray:
+    return x.transpose(2, 3, 1, 0)
+
+
+def _oihw_from_hwio(x: np.ndarray) -> np.ndarray:
+    return x.transpose(3, 2, 0, 1)
+
+
+def _transposed(x: np.ndarray) -> np.ndarray:
+    return x.transpose(1, 0)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "same": Layout(_same, _same),
+    # (out, in, kh, kw) and [kh, kw, in, out]; (C, 1, kh, kw) and [kh, kw, 1, C].
+    "conv": Layout(_hwio_from_oihw, _oihw_from_hwio),
+    "depthwise": Layout(_hwio_from_oihw, _oihw_from_hwio),
+    # (out, in) and [in, out]
+    "linear": Layout(_transposed, _transposed),
+    # A 1×1 convolution of ours that is a linear layer there, and the other way round.
+    "linear_as_conv": Layout(lambda x: x.T[None, None], lambda x: x[0, 0].T),
+    "conv_as_linear": Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None]),
+}
+
+
+class Row(NamedTuple):
+    """One leaf of our variables and the foreign tensor that holds it.
+
+    Attributes:
+      variable: the leaf's path in `{"params": …, "batch_stats": …}`, joined by "/":
+        "params/backbone/stem1/conv/kernel".
+      tensor: the foreign name: "backbone.stem.0.weight".
+      layout: a key of `LAYOUTS`, or a `Layout` of the table's own.
+      part: `(i, n)`: the leaf is the i-th of n equal parts of the tensor along its first axis,
+        as the rows of q, k and v in a packed projection.
+    """
+
+    variable: str
+    tensor: str
+    layout: str | Layout = "same"
+    part: tuple[int, int] | None = None
+
+
+def conv(variable: str, tensor: str, bias: bool = False) -> list[Row]:
+    """`variable` is a module's path ("backbone/stem1/conv"), `tensor` its foreign prefix."""
+    return _kernel(variable, tensor, "conv", bias)
+
+
+def depthwise(variable: str, tensor: str, bias: bool = False) -> list[Row]:
+    """A depthwise convolution, as `conv`."""
+    return _kernel(variable, tensor, "depthwise", bias)
+
+
+def linear(variable: str, tensor: str, bias: bool = True) -> list[Row]:
+    """A dense layer, as `conv`."""
+    return _kernel(variable, tensor, "linear", bias)
+
+
+def batch_norm(variable: str, tensor: str) -> list[Row]:
+    """Scale and bias, running mean and variance."""
+    return [
+        *layer_norm(variable, tensor),
+        Row(f"batch_stats/{variable}/mean", f"{tensor}.running_mean"),
+        Row(f"batch_stats/{variable}/var", f"{tensor}.running_var"),
+    ]
+
+
+def layer_norm(variable: str, tensor: str) -> list[Row]:
+    """Scale and bias."""
+    return [
+        Row(f"params/{variable}/scale", f"{tensor}.weight"),
+        Row(f"params/{variable}/bias", f"{tensor}.bias"),
+    ]
+
+
+def _kernel(variable: str, tensor: str, layout: str, bias: bool) -> list[Row]:
+    rows = [Row(f"params/{variable}/kernel", f"{tensor}.weight", layout)]
+    if bias:
+        rows.append(Row(f"params/{variable}/bias", f"{tensor}.bias"))
+    return rows
