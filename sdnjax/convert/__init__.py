@@ -5,6 +5,8 @@ variables with one foreign tensor. A family of networks has one file here with
 `rows(model) -> list[Row]` and `IGNORED`, the endings of tensor names that mean nothing to us.
 """
 
+from sdnjax.convert.export import to_torch
+from sdnjax.convert.load import DoesNotFit, load
 from sdnjax.convert.rows import (
     LAYOUTS,
     Layout,
@@ -18,6 +20,7 @@ from sdnjax.convert.rows import (
 
 __all__ = [
     "LAYOUTS",
+    "DoesNotFit",
     "Layout",
     "Row",
     "batch_norm",
@@ -25,4 +28,6 @@ __all__ = [
     "depthwise",
     "layer_norm",
     "linear",
+    "load",
+    "to_torch",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -99,3 +99,37 @@ def _kernel(variable: str, tensor: str, layout: str, bias: bool) -> list[Row]:
     if bias:
         rows.append(Row(f"params/{variable}/bias", f"{tensor}.bias"))
     return rows
+
+
+def check_rows(rows: Sequence[Row], leaves: Collection[str]) -> None:
+    """Raises ValueError for a defect of a table: a leaf that is not there, or named twice."""
+    seen: set[str] = set()
+    for row in rows:
+        if row.variable not in leaves:
+            raise ValueError(f"the table names {row.variable}, which the network does not have")
+        if row.variable in seen:
+            raise ValueError(f"the table names {row.variable} twice")
+        seen.add(row.variable)
+
+
+def to_ours(row: Row, tensor: np.ndarray) -> np.ndarray:
+    """The leaf of `row` from its foreign tensor. ValueError: a rank that does not fit."""
+    if row.part is not None:
+        i, n = row.part
+        tensor = np.split(tensor, n)[i]
+    return _layout(row).to_ours(tensor)
+
+
+def to_theirs(row: Row, leaf: np.ndarray) -> np.ndarray:
+    """The foreign tensor of `row`, or the part of it that the leaf is."""
+    return _layout(row).to_theirs(leaf)
+
+
+def their_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The whole foreign tensor's shape for a leaf of `shape`."""
+    part = to_theirs(row, np.broadcast_to(np.float32(0), shape)).shape
+    return (part[0] * row.part[1], *part[1:]) if row.part else part
+
+
+def _layout(row: Row) -> Layout:
+    return row.layout if isinstance(row.layout, Layout) else LAYOUTS[row.layout]

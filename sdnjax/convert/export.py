@@ -1,0 +1,65 @@
+"""Our variables as a foreign state dict, for `load_state_dict(…, strict=True)` there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+
+from sdnjax.convert.initial import leaves_of
+from sdnjax.convert.rows import check_rows, to_theirs
+from sdnjax.errors import InputError
+
+
+def to_torch(
+    model: nn.Module, variables: Mapping[str, Any], table: Any, *, drop: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Name → NumPy array in the foreign layout, the inverse of `load`, bit for bit.
+
+        state = to_torch(model, variables, mmseg_fcn)
+        theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+
+    Beside the tensors of the table there is a `num_batches_tracked` (0) for every batch norm
+    and whatever constants the table names, so that the original loads it strictly.
+
+    Args:
+      drop: parts of the network ("neck") that the original does not have. Without it they
+        are an error: the original would compute something else.
+
+    Raises:
+      InputError: leaves that the format has no name for, or tied tensors that differ.
+    """
+    leaves = {k: np.asarray(v) for k, v in flatten_dict(dict(variables), sep="/").items()}
+    rows = table.rows(model)
+    check_rows(rows, leaves)
+    homeless = leaves.keys() - {r.variable for r in rows} - leaves_of(leaves, drop)
+    if homeless:
+        parts = sorted({path.split("/")[1] for path in homeless})
+        raise InputError(
+            f"{len(homeless)} tensor(s) of {', '.join(parts)} have no name in this format, such "
+            f"as {min(homeless)}; drop the part to leave it out"
+        )
+    whole: dict[str, list[np.ndarray | None]] = {}
+    for row in rows:
+        i, n = row.part or (0, 1)
+        parts = whole.setdefault(row.tensor, [None] * n)
+        tensor = to_theirs(row, leaves[row.variable])
+        if parts[i] is not None and not _same_bits(parts[i], tensor):
+            raise InputError(f"{row.variable} and another leaf share {row.tensor} but differ")
+        parts[i] = tensor
+    state = {}
+    for name, parts in whole.items():
+        state[name] = np.ascontiguousarray(np.concatenate(parts) if len(parts) > 1 else parts[0])
+        if name.endswith(".running_var"):
+            count = name.removesuffix("running_var") + "num_batches_tracked"
+            state[count] = np.zeros((), np.int64)
+    if hasattr(table, "constants"):
+        state |= table.constants(model)
+    return state
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()

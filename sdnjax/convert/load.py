@@ -1,0 +1,198 @@
+"""Foreign tensors into a network's variables: all of them, or one error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import unflatten_dict
+
+from sdnjax.convert.files import read_file
+from sdnjax.convert.initial import initial_values, leaf_shapes, leaves_of
+from sdnjax.convert.rows import Row, check_rows, their_shape, to_ours
+from sdnjax.convert.state_dict import find_state_dict, strip_prefix
+from sdnjax.errors import InputError
+
+
+class DoesNotFit(InputError):
+    """A checkpoint that is not this network's; `problems` has a phrase for every tensor."""
+
+    def __init__(self, source: str, problems: Sequence[str], advice: str = ""):
+        self.problems = tuple(problems)
+        count = f"{len(problems)} tensor(s) do not fit: " if len(problems) > 1 else ""
+        super().__init__(f"{source}: {count}{shorten(problems, 5)}{advice}")
+
+
+def load(
+    model: nn.Module,
+    source: str | Path | Mapping[str, Any],
+    table: Any,
+    *,
+    reinitialise: Sequence[str] = (),
+    new_classes: bool = False,
+    input_channels: int = 3,
+    ignore: Sequence[str] = (),
+    seed: int = 0,
+    image_size: tuple[int, int] = (64, 64),
+    dtype: Any = np.float32,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Variables of `model` with the values of a foreign checkpoint.
+
+        model = create_model("fcn_r50-d8", num_classes=150, neck="sdn")
+        variables = load(model, "fcn_r50.pth", mmseg_fcn, reinitialise=["neck"])
+
+    Strict: every leaf of the network comes from the file and every tensor of the file is
+    used, unless an argument says otherwise, and the report repeats what was said.
+
+    Args:
+      model: called as `model(images, train=…)`.
+      source: a `.pth`, `.pt`, `.safetensors` or `.npz` file, or a mapping of name → array
+        or PyTorch tensor.
+      table: the format, a module such as `sdnjax.convert.mmseg_fcn`: `rows(model)`, `IGNORED`
+        and, if it needs them, `CLASSIFIERS` (parts of the paths of leaves that belong to the
+        classes; default `("classifier/",)`), `adapt(model, state) → (state, notes)` (what no
+        row can say, such as resizing position embeddings; the notes are reported) and
+        `constants(model)` (see `to_torch`).
+      reinitialise: parts of the network ("neck", "decoder/classifier") that start at their
+        initial values, whatever the file holds.
+      new_classes: the classifiers start at their initial values: other classes.
+      input_channels: of the images. Where the file's first convolution has another number,
+        it is inflated: its mean over the file's channels for each of ours, times
+        theirs / ours, so that a grey image has the response that it had.
+      ignore: beginnings of names of the file that are not wanted.
+      seed: of initial values.
+      image_size: with which the network is traced.
+      dtype: of the variables.
+      report: takes the lines meant for people.
+
+    Returns a new tree of NumPy arrays, `{"params": …, "batch_stats": …}`.
+
+    Raises:
+      DoesNotFit: tensors are missing, left over, of the wrong shape or not finite.
+      InputError: the file cannot be read.
+    """
+    name = str(source) if isinstance(source, str | Path) else "the state dict"
+    content = read_file(source) if isinstance(source, str | Path) else source
+    rows, notes = table.rows(model), []
+    state = strip_prefix(find_state_dict(content, name), {r.tensor for r in rows}, name)
+    if hasattr(table, "adapt"):
+        state, notes = table.adapt(model, state)
+
+    leaves = leaf_shapes(model, image_size, input_channels)
+    check_rows(rows, leaves)
+    fresh = leaves_of(leaves, reinitialise)
+    if new_classes:
+        classifiers = getattr(table, "CLASSIFIERS", ("classifier/",))
+        fresh |= {p for p in leaves if any(part in p for part in classifiers)}
+    wanted = [row for row in rows if row.variable not in fresh]
+    inflated = _differing(leaves, leaf_shapes(model, image_size, 3)) if input_channels != 3 else {}
+
+    values, problems, said = _take(wanted, state, leaves, inflated, np.dtype(dtype))
+    unnamed = sorted(leaves.keys() - {r.variable for r in rows} - fresh)
+    problems += [f"{path} has no tensor in this format" for path in unnamed]
+    used, known = {r.tensor for r in wanted}, {r.tensor for r in rows}
+    allowed = (*ignore, *(k for k in known - used))
+    left = [k for k in state if k not in used]
+    extra = [k for k in left if not k.endswith(tuple(table.IGNORED)) and not k.startswith(allowed)]
+    problems += [f"{k} is left over" for k in extra]
+    if problems:
+        advice = _advice(unnamed, len(problems) > len(leaves) // 2, state)
+        raise DoesNotFit(name, problems, advice)
+
+    for path, x in initial_values(model, image_size, input_channels, seed, fresh).items():
+        values[path] = x.astype(dtype)
+    report(
+        f"{len(leaves) - len(fresh)}/{len(leaves)} tensors loaded from {name}; "
+        f"reinitialised: {summary(fresh, '/')}; ignored: {summary(left, '.')}"
+    )
+    for note in [*notes, *said]:
+        report(note)
+    return unflatten_dict(values, sep="/")
+
+
+def shorten(phrases: Sequence[str], most: int) -> str:
+    """The first few phrases and how many more there are."""
+    rest = len(phrases) - most
+    return "; ".join(phrases[:most]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def summary(names: Sequence[str] | set[str], separator: str) -> str:
+    """Names for a report, those with one ending counted: "53 × num_batches_tracked"."""
+    endings: dict[str, list[str]] = {}
+    for name in sorted(names):
+        endings.setdefault(name.rpartition(separator)[2], []).append(name)
+    phrases = []
+    for ending, group in endings.items():
+        phrases += [f"{len(group)} × {ending}"] if len(group) > 4 else group
+    return shorten(phrases, 8).replace("; ", ", ") or "nothing"
+
+
+def _take(
+    rows: Sequence[Row],
+    state: Mapping[str, np.ndarray],
+    leaves: Mapping[str, tuple[int, ...]],
+    inflated: Mapping[str, int],
+    dtype: np.dtype,
+) -> tuple[dict[str, np.ndarray], list[str], list[str]]:
+    """The rows' leaves, what is wrong with others, and what was changed."""
+    values, problems, said = {}, [], []
+    for row in rows:
+        if row.tensor not in state:
+            problems.append(f"{row.tensor} is missing")
+            continue
+        theirs, shape = state[row.tensor], leaves[row.variable]
+        try:
+            value = to_ours(row, theirs)
+        except (ValueError, IndexError):  # a rank that the layout does not know
+            problems.append(f"{row.tensor} is {theirs.shape}, which gives no {shape}")
+            continue
+        axis = inflated.get(row.variable)
+        if axis is not None and value.ndim == len(shape) and value.shape[axis] != shape[axis]:
+            n, ours = value.shape[axis], shape[axis]
+            mean = value.mean(axis, keepdims=True, dtype=np.float64) * (n / ours)
+            value = np.repeat(mean, ours, axis)
+            said.append(
+                f"inflated: {row.tensor} from {n} to {ours} input channels, each the mean of "
+                f"the {n} times {n}/{ours}"
+            )
+        if value.shape != shape:
+            expected = their_shape(row, shape)
+            problems.append(f"{row.tensor} is {theirs.shape}, the network has {expected}")
+        elif value.dtype.kind != "f":
+            problems.append(f"{row.tensor} holds {value.dtype}, not floating-point numbers")
+        elif not np.isfinite(value).all():
+            problems.append(f"{row.tensor} has values that are not finite")
+        elif not np.isfinite(narrow := _cast(value, dtype)).all():
+            problems.append(f"{row.tensor} has values too large for {dtype}")
+        else:
+            values[row.variable] = narrow
+    return values, problems, said
+
+
+def _cast(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.array(value, dtype)
+
+
+def _differing(
+    leaves: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]
+) -> dict[str, int]:
+    """Leaves whose shape differs, with the axis in which it does."""
+    return {
+        path: next(i for i, (a, b) in enumerate(zip(shape, others[path], strict=True)) if a != b)
+        for path, shape in leaves.items()
+        if shape != others[path]
+    }
+
+
+def _advice(unnamed: Sequence[str], mostly: bool, state: Mapping[str, Any]) -> str:
+    if mostly:
+        return f". It looks like another network: its names begin {', '.join(list(state)[:3])}"
+    if unnamed:
+        parts = sorted({path.split("/")[1] for path in unnamed})
+        return f". Reinitialise {', '.join(parts)} to start there from initial values"
+    return ""

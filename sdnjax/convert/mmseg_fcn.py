@@ -1,0 +1,36 @@
+"""mmseg's FCN on a ResNet: `fcn_r50-d8` and its like."""
+
+from __future__ import annotations
+
+from sdnjax.convert.resnet import resnet
+from sdnjax.convert.rows import Row, batch_norm, conv
+from sdnjax.models.decoders.fcn import FCNHead
+from sdnjax.models.encoder_decoder import EncoderDecoder
+
+IGNORED = (".num_batches_tracked",)
+
+
+def rows(model: EncoderDecoder) -> list[Row]:
+    return [
+        *resnet(model.backbone, "backbone", "backbone."),
+        *fcn_head(model.decoder, "decoder", "decode_head"),
+        *fcn_head(model.auxiliary, "auxiliary", "auxiliary_head"),
+    ]
+
+
+def fcn_head(head: FCNHead, variable: str, prefix: str) -> list[Row]:
+    """The main head, or the auxiliary one of many networks."""
+    rows = []
+    for i in range(head.convs):
+        rows += conv_module(f"{variable}/conv{i + 1}", f"{prefix}.convs.{i}")
+    if head.concat_input:
+        rows += conv_module(f"{variable}/conv_cat", f"{prefix}.conv_cat")
+    return rows + conv(f"{variable}/classifier/seg", f"{prefix}.conv_seg", bias=True)
+
+
+def conv_module(variable: str, prefix: str) -> list[Row]:
+    """mmseg's `ConvModule`, our `ConvBNReLU`."""
+    return [
+        *conv(f"{variable}/conv", f"{prefix}.conv"),
+        *batch_norm(f"{variable}/bn", f"{prefix}.bn"),
+    ]
