@@ -28,16 +28,15 @@ def semantic_difference(u, s, kernel, *, dilation, precision, interpret=None):
         interpret: parameters of the Mosaic GPU interpreter, which runs the kernels anywhere.
     """
     del precision
-    if not interpret:
-        _refuse_device()
+    if not interpret and not is_hopper():
+        raise NotImplementedError(f"needs an NVIDIA Hopper GPU, not {target_device_kind()}")
     _refuse_arrays(u, kernel)
     return _semantic_difference(u, s, kernel, dilation, interpret)
 
 
-def _refuse_device():
-    kind = target_device_kind()
-    if not re.search(r"\bG?H(100|200|20|800)\b", kind):
-        raise NotImplementedError(f"needs an NVIDIA Hopper GPU, not {kind}")
+def is_hopper() -> bool:
+    """Whether programs traced here are for NVIDIA GPUs of compute capability 9.0."""
+    return bool(re.search(r"\bG?H(100|200|20|800)\b", target_device_kind()))
 
 
 def _refuse_arrays(u, kernel):
