@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sdnjax.ops.bands import Window, bands_of, channel_sum, reach_of
+
 Offsets = tuple[tuple[int, int], ...]
 
 
@@ -97,14 +99,12 @@ def mirror(s: jax.Array, offsets: Offsets) -> jax.Array:
 
     Equal to s for symmetric maps that are 0 outside.
     """
+    taps = reversed(range(len(offsets)))
+    return jnp.stack([shift(s[..., k], o) for k, o in zip(taps, offsets, strict=True)], axis=-1)
 
-    def tap(_, tap):  # a loop, for the sake of compile time
-        column, offset = tap
-        return None, reader(column, offsets)(offset)
 
-    columns = jnp.moveaxis(s, -1, 0)[::-1]
-    _, m = lax.scan(tap, None, (columns, jnp.array(offsets, jnp.int32)))
-    return jnp.moveaxis(m, 0, -1)
+def _bands(x):
+    return bands_of(x.shape, x.shape[3] * accumulation_dtype(x.dtype).itemsize)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -112,15 +112,21 @@ def weighted_difference(u: jax.Array, s: jax.Array, offsets: Offsets) -> jax.Arr
     """Finite difference of the SDN paper's Eq. 3: `Σ_k s_k[p] (u[p + o_k] − u[p])`.
 
     u `[B, H, W, C]`, s `[B, H, W, K]` → `[B, H, W, C]` in float32 (float64 for float64). u reads
-    as 0 outside; with s = 0 there, no flux crosses the border. One elementwise pass over u.
+    as 0 outside; with s = 0 there, no flux crosses the border.
     Reverse mode only, and lean: u and s are all it keeps.
     """
     dtype = accumulation_dtype(u.dtype)
-    centre, total = u.astype(dtype), jnp.zeros(u.shape, dtype)
-    for k, offset in enumerate(offsets):
-        if offset != (0, 0):
-            total += s[..., k, None].astype(dtype) * (shift(u, offset).astype(dtype) - centre)
-    return total
+    bands, reach = _bands(u), reach_of(offsets, u.shape)
+
+    def step(y, i):
+        read, centre = Window(bands, i, reach).reader(u), bands.take(u, i).astype(dtype)
+        weights, total = bands.take(s, i).astype(dtype), jnp.zeros(centre.shape, dtype)
+        for k, offset in enumerate(offsets):
+            if offset != (0, 0):
+                total += weights[..., k, None] * (read(offset).astype(dtype) - centre)
+        return bands.put(y, total, i)
+
+    return bands.loop(step, jnp.zeros(u.shape, dtype))
 
 
 def _weighted_difference_fwd(u, s, offsets):
@@ -135,14 +141,16 @@ def _weighted_difference_bwd(offsets, residuals, dy):
     surplus = jnp.sum(m - s.astype(dy.dtype), axis=-1, keepdims=True)
     du = weighted_difference(dy, m, offsets) + surplus * dy
 
-    read = reader(u, offsets)
+    bands, reach = _bands(u), reach_of(offsets, u.shape)
 
-    def tap(_, offset):  # in sequence: at most one difference map is alive
-        difference = read(offset).astype(dy.dtype) - u.astype(dy.dtype)
-        return None, jnp.sum(difference * dy, axis=-1)
+    def step(ds, i):
+        read, centre = Window(bands, i, reach).reader(u), bands.take(u, i).astype(dy.dtype)
+        dy_i = bands.take(dy, i)
+        products = ((read(offset).astype(dy.dtype) - centre) * dy_i for offset in offsets)
+        return bands.put(ds, jnp.stack([channel_sum(x) for x in products], axis=-1), i)
 
-    _, ds = lax.scan(tap, None, jnp.array(offsets, jnp.int32))
-    return du.astype(u.dtype), jnp.moveaxis(ds, 0, -1).astype(s.dtype)
+    ds = bands.loop(step, jnp.zeros(s.shape, dy.dtype))
+    return du.astype(u.dtype), ds.astype(s.dtype)
 
 
 weighted_difference.defvjp(_weighted_difference_fwd, _weighted_difference_bwd)
