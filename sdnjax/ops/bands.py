@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -27,9 +28,10 @@ class Bands:
         """First row of band i, which may be traced."""
         return jnp.minimum(i * self.rows, self.height - self.rows)
 
-    def fresh(self, i) -> jax.Array:
-        """`[rows]` booleans: the rows of band i that no earlier band holds."""
-        return self.start(i) + jnp.arange(self.rows, dtype=jnp.int32) >= i * self.rows
+    def where_fresh(self, band: jax.Array, i) -> jax.Array:
+        """Band i of something with 0 in the rows that the band before holds too."""
+        fresh = self.start(i) + jnp.arange(self.rows, dtype=jnp.int32) >= i * self.rows
+        return jnp.where(fresh.reshape(1, -1, *(1,) * (band.ndim - 2)), band, 0)
 
     def take(self, x: jax.Array, i) -> jax.Array:
         """Band i of x `[B, H, W, ...]`."""
@@ -38,9 +40,23 @@ class Bands:
     def put(self, x: jax.Array, band: jax.Array, i) -> jax.Array:
         return lax.dynamic_update_slice_in_dim(x, band, self.start(i), axis=1)
 
-    def loop(self, body, carry):
-        """`carry = body(carry, i)` for every band."""
-        return lax.scan(lambda c, i: (body(c, i), None), carry, jnp.arange(self.count, dtype=jnp.int32))[0]
+    def loop(self, step, carry, x: jax.Array, reach: tuple[int, int], repeats: int = 1):
+        """`carry = step(carry, r, i, window)` for every band i, `repeats` times over.
+
+        `window` holds the rows and columns of x around band i. It passes through the loop's
+        state, which is what makes XLA compute it once per band instead of once per tap.
+        """
+
+        def window(t):
+            return Window(self, t % self.count, reach).take(x)
+
+        def body(t, state):
+            t = t.astype(jnp.int32)
+            ahead, carry = state
+            carry = step(carry, t // self.count, t % self.count, ahead)
+            return window(t + 1), carry
+
+        return lax.fori_loop(np.int32(0), np.int32(repeats * self.count), body, (window(np.int32(0)), carry))[1]
 
 
 def bands_of(shape, bytes_per_pixel: int, *, limit: int = 2**20, least: int = 1) -> Bands:
@@ -61,48 +77,57 @@ def bands_of(shape, bytes_per_pixel: int, *, limit: int = 2**20, least: int = 1)
 class Window:
     """Rows and columns around band i of images `[B, H, W, ...]`: the band and what its taps reach.
 
-    Offsets may be traced. Beyond the image's own size nothing is left to read.
+    Offsets are pairs, traced or not. Beyond the image's own size nothing is left to read.
     """
 
     bands: Bands
     i: int | jax.Array
     reach: tuple[int, int]
 
-    @property
-    def _rows(self):
-        return min(self.bands.height, self.bands.rows + 2 * self.reach[0])
-
-    @property
-    def _first(self):
-        return jnp.clip(self.bands.start(self.i) - self.reach[0], 0, self.bands.height - self._rows)
+    def _overlap(self):
+        """First row and number of the image's rows to look at, and where the window has them."""
+        height, (ry, _) = self.bands.height, self.reach
+        rows, top = min(height, self.bands.rows + 2 * ry), self.bands.start(self.i) - ry
+        first = jnp.clip(top, 0, height - rows)
+        return first, rows, first - top
 
     def _place(self, offset, ndim):
-        reach = jnp.array(self.reach, jnp.int32)
-        y, x = jnp.clip(jnp.asarray(offset, jnp.int32), -reach, reach) + reach
-        zero = jnp.zeros((), jnp.int32)
-        return (zero, self.bands.start(self.i) - self._first + y, x) + (zero,) * (ndim - 3)
+        y, x = (
+            max(-r, min(r, o)) + r if isinstance(o, int) else jnp.clip(o, -r, r) + r
+            for o, r in zip(offset, self.reach, strict=True)
+        )
+        zero = 0 if isinstance(y, int) else jnp.zeros((), y.dtype)
+        return (zero, y, x) + (zero,) * (ndim - 3)
 
-    def reader(self, x: jax.Array):
-        """`read(o)[p] = x[p + o]` for the pixels p of the band, 0 outside the image."""
-        rows = lax.dynamic_slice_in_dim(x, self._first, self._rows, axis=1)
-        ry, rx = self.reach
-        padded = jnp.pad(rows, ((0, 0), (ry, ry), (rx, rx)) + ((0, 0),) * (x.ndim - 3))
-        shape = (x.shape[0], self.bands.rows, *x.shape[2:])
-        return lambda offset: lax.dynamic_slice(padded, self._place(offset, x.ndim), shape)
+    def take(self, x: jax.Array) -> jax.Array:
+        """The window's content, 0 outside the image."""
+        (ry, rx), rest = self.reach, ((0, 0),) * (x.ndim - 3)
+        first, rows, shift = self._overlap()
+        window = lax.dynamic_slice_in_dim(x, first, rows, axis=1)
+        window = jnp.pad(window, ((0, 0), (ry, ry), (rx, rx), *rest))
+        return lax.dynamic_slice_in_dim(window, ry - shift, self.bands.rows + 2 * ry, axis=1)
+
+    def read(self, window: jax.Array, offset) -> jax.Array:
+        """`x[p + offset]` for the pixels p of the band."""
+        b, h, w, *rest = window.shape
+        shape = (b, self.bands.rows, w - 2 * self.reach[1], *rest)
+        return lax.dynamic_slice(window, self._place(offset, window.ndim), shape)
 
     def scatter(self, x: jax.Array, terms) -> jax.Array:
         """`x[p + o] += term[p]` for every `(o, term)`; what falls outside is dropped."""
-        ry, rx = self.reach
-        b, _, w, *rest = x.shape
-        total = jnp.zeros((b, self._rows + 2 * ry, w + 2 * rx, *rest), x.dtype)
+        (ry, rx), (b, _, w, *rest) = self.reach, x.shape
+        dtype = terms[0][1].dtype
+        window = jnp.zeros((b, self.bands.rows + 2 * ry, w + 2 * rx, *rest), dtype)
         for offset, term in terms:
             place = self._place(offset, x.ndim)
-            total = lax.dynamic_update_slice(
-                total, lax.dynamic_slice(total, place, term.shape) + term, place
-            )
-        total = total[:, ry : ry + self._rows, rx : rx + w]
-        old = lax.dynamic_slice_in_dim(x, self._first, self._rows, axis=1)
-        return lax.dynamic_update_slice_in_dim(x, old + total, self._first, axis=1)
+            old = lax.dynamic_slice(window, place, term.shape)
+            window = lax.dynamic_update_slice(window, old + term, place)
+        first, rows, shift = self._overlap()
+        window = jnp.pad(window[:, :, rx : rx + w], ((0, 0), (ry, ry)) + ((0, 0),) * (x.ndim - 2))
+        window = lax.dynamic_slice_in_dim(window, ry + shift, rows, axis=1)
+        old = lax.dynamic_slice_in_dim(x, first, rows, axis=1)
+        window = (old.astype(dtype) + window).astype(x.dtype)
+        return lax.dynamic_update_slice_in_dim(x, window, first, axis=1)
 
 
 def reach_of(offsets, shape) -> tuple[int, int]:

@@ -107,34 +107,41 @@ def _bands(x):
     return bands_of(x.shape, x.shape[3] * accumulation_dtype(x.dtype).itemsize)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def weighted_difference(u: jax.Array, s: jax.Array, offsets: Offsets) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def weighted_difference(
+    u: jax.Array, s: jax.Array, offsets: Offsets, result_dtype=None
+) -> jax.Array:
     """Finite difference of the SDN paper's Eq. 3: `Σ_k s_k[p] (u[p + o_k] − u[p])`.
 
-    u `[B, H, W, C]`, s `[B, H, W, K]` → `[B, H, W, C]` in float32 (float64 for float64). u reads
-    as 0 outside; with s = 0 there, no flux crosses the border.
+    u `[B, H, W, C]`, s `[B, H, W, K]` → `[B, H, W, C]`, computed in float32 (float64 for float64)
+    and returned in it unless told otherwise. u reads as 0 outside; with s = 0 there, no flux
+    crosses the border.
     Reverse mode only, and lean: u and s are all it keeps.
     """
     dtype = accumulation_dtype(u.dtype)
+    result_dtype = result_dtype or dtype
     bands, reach = _bands(u), reach_of(offsets, u.shape)
 
-    def step(y, i):
-        read, centre = Window(bands, i, reach).reader(u), bands.take(u, i).astype(dtype)
+    def step(y, _, i, window):
+        read = partial(Window(bands, i, reach).read, window)
+        centre = read((0, 0)).astype(dtype)
         weights, total = bands.take(s, i).astype(dtype), jnp.zeros(centre.shape, dtype)
         for k, offset in enumerate(offsets):
             if offset != (0, 0):
                 total += weights[..., k, None] * (read(offset).astype(dtype) - centre)
-        return bands.put(y, total, i)
+        return bands.put(y, total.astype(result_dtype), i)
 
-    return bands.loop(step, jnp.zeros(u.shape, dtype))
-
-
-def _weighted_difference_fwd(u, s, offsets):
-    return weighted_difference(u, s, offsets), (u, s)
+    return bands.loop(step, jnp.zeros(u.shape, result_dtype), u, reach)
 
 
-def _weighted_difference_bwd(offsets, residuals, dy):
+def _weighted_difference_fwd(u, s, offsets, result_dtype):
+    return weighted_difference(u, s, offsets, result_dtype), (u, s)
+
+
+def _weighted_difference_bwd(offsets, result_dtype, residuals, dy):
+    del result_dtype
     u, s = residuals
+    dy = dy.astype(accumulation_dtype(dy.dtype))
     # The adjoint reads instead of scattering: the same operator with the mirrored weights, plus
     # what they lack in symmetry. It vanishes for symmetric s without flux: self-adjoint.
     m = mirror(s, offsets).astype(dy.dtype)
@@ -143,13 +150,14 @@ def _weighted_difference_bwd(offsets, residuals, dy):
 
     bands, reach = _bands(u), reach_of(offsets, u.shape)
 
-    def step(ds, i):
-        read, centre = Window(bands, i, reach).reader(u), bands.take(u, i).astype(dy.dtype)
+    def step(ds, _, i, window):
+        read = partial(Window(bands, i, reach).read, window)
+        centre = read((0, 0)).astype(dy.dtype)
         dy_i = bands.take(dy, i)
         products = ((read(offset).astype(dy.dtype) - centre) * dy_i for offset in offsets)
         return bands.put(ds, jnp.stack([channel_sum(x) for x in products], axis=-1), i)
 
-    ds = bands.loop(step, jnp.zeros(s.shape, dy.dtype))
+    ds = bands.loop(step, jnp.zeros(s.shape, dy.dtype), u, reach)
     return du.astype(u.dtype), ds.astype(s.dtype)
 
 

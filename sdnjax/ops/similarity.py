@@ -122,12 +122,13 @@ def squared_distances(v, offsets):
     reach = reach_of(offsets, v.shape)
     bands = bands_of(v.shape, v.shape[3] * dtype.itemsize)
 
-    def step(d2, i):
-        read, centre = Window(bands, i, reach).reader(v), bands.take(v, i).astype(dtype)
+    def step(d2, _, i, window):
+        read = partial(Window(bands, i, reach).read, window)
+        centre = read((0, 0)).astype(dtype)
         squares = (jnp.square(read(offset).astype(dtype) - centre) for offset in half)
         return bands.put(d2, jnp.stack([channel_sum(square) for square in squares], axis=-1), i)
 
-    d2 = bands.loop(step, jnp.zeros((*v.shape[:3], len(half)), dtype))
+    d2 = bands.loop(step, jnp.zeros((*v.shape[:3], len(half)), dtype), v, reach)
     d2 = jnp.where(inside(v.shape, half), d2, 0)
     # d² is symmetric: the second half of the taps holds what the neighbours hold in the first.
     rest = [shift(d2[..., k], tuple(-n for n in half[k])) for k in reversed(range(len(half)))]
@@ -142,7 +143,7 @@ def _squared_distances_bwd(offsets, v, g):
     # v[p] occurs in the distances that p holds and in those that its neighbours hold:
     # dv[p] = Σ_k 2 (g_k[p] + g_{−k}[p + o_k]) (v[p] − v[p + o_k]), Eq. 3 once more.
     g = jnp.where(inside(v.shape, offsets), g, 0)
-    return ((-2 * weighted_difference(v, g + mirror(g, offsets), offsets)).astype(v.dtype),)
+    return (weighted_difference(v, -2 * (g + mirror(g, offsets)), offsets, v.dtype),)
 
 
 squared_distances.defvjp(_squared_distances_fwd, _squared_distances_bwd)

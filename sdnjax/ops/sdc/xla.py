@@ -1,4 +1,11 @@
 """SDC band by band, with its own backward pass.
+
+One matrix product per band of rows contracts all taps and channels at once; its left operand, the
+weighted differences, is built next to it and stays in cache. Where the kernel is larger than the
+image, a copy of it without its centre would be the largest array of all: then the taps take turns.
+No copy of the image is padded, and no patches outlive their band: `benchmarks/sdc.py` measures
+what is left. Batches are never cut: they may be spread over devices, and the sum over the bands
+in dW lets XLA reduce over the devices once, after the loop.
 """
 
 from dataclasses import dataclass
@@ -6,14 +13,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from sdnjax.ops.bands import Bands, Window, bands_of, channel_sum, reach_of
 from sdnjax.ops.neighbours import Offsets, accumulation_dtype, tap_offsets
 
-# Bytes of weighted differences per step.
-LIMIT = 8 * 2**20
+# Bytes of weighted differences per band, and their share of the image where that is less. On the
+# CPU anything from 2 to 8 MiB is equally fast at 64 to 256 channels.
+BAND_BYTES = 8 * 2**20
+BAND_SHARE = 1 / 2
 
 
 def semantic_difference(u, s, kernel, *, dilation, precision):
@@ -22,93 +30,86 @@ def semantic_difference(u, s, kernel, *, dilation, precision):
 
 
 @dataclass(frozen=True)
-class _Steps:
-    """The taps around the centre, all in one product or one after the other, times the bands."""
+class _Taps:
+    """The taps around the centre in groups, and the bands that a group's differences allow."""
 
     offsets: Offsets
-    wide: bool
+    together: bool  # one group of all taps, or one group per tap
     bands: Bands
     reach: tuple[int, int]
 
     @classmethod
     def of(cls, u, kernel, dilation):
         kh, kw, ci, co = kernel.shape
-        offsets = tap_offsets((kh, kw), dilation)
-        wide = kernel.size <= u.size
-        taps = max(len(offsets) - 1, 1) if wide else 1
-        width = taps * ci * accumulation_dtype(u.dtype).itemsize
-        limit = min(LIMIT, u.size * accumulation_dtype(u.dtype).itemsize // 2)
-        return cls(
-            offsets, wide, bands_of(u.shape, width, limit=limit, least=co), reach_of(offsets, u.shape)
-        )
+        offsets, size = tap_offsets((kh, kw), dilation), accumulation_dtype(u.dtype).itemsize
+        together = kernel.size <= u.size
+        width = size * ci * (len(offsets) - 1 if together else 1)
+        limit = int(min(BAND_BYTES, BAND_SHARE * size * u.size))
+        # At least as many pixels as columns: each product reads the whole kernel.
+        bands = bands_of(u.shape, width, limit=limit, least=co)
+        return cls(offsets, together, bands, reach_of(offsets, u.shape))
 
     @property
     def groups(self) -> int:
-        return 1 if self.wide else len(self.offsets) - 1
+        return 1 if self.together else len(self.offsets) - 1
 
-    def loop(self, body, carry):
-        def step(carry, t):
-            return body(carry, t // self.bands.count, t % self.bands.count), None
-
-        return lax.scan(step, carry, jnp.arange(self.groups * self.bands.count, dtype=jnp.int32))[0]
-
-    def without_centre(self, x, axis):
-        c = len(self.offsets) // 2
-        before = lax.slice_in_dim(x, 0, c, axis=axis)
-        return jnp.concatenate([before, lax.slice_in_dim(x, c + 1, None, axis=axis)], axis)
-
-    def with_centre(self, x, axis):
-        c = len(self.offsets) // 2
-        before, after = lax.slice_in_dim(x, 0, c, axis=axis), lax.slice_in_dim(x, c, None, axis=axis)
-        return jnp.concatenate([before, jnp.zeros_like(lax.slice_in_dim(x, 0, 1, axis=axis)), after], axis)
-
-    def tap(self, g):
+    def _tap(self, g):
         return jnp.where(g < len(self.offsets) // 2, g, g + 1)
 
-    def group(self, x, g, axis):
-        """The entries of group g along an axis of K taps."""
-        if self.wide:
-            return self.without_centre(x, axis)
-        return lax.dynamic_slice_in_dim(x, self.tap(g), 1, axis=axis)
+    def of_group(self, g):
+        """Offsets of group g."""
+        if self.together:
+            return [offset for offset in self.offsets if offset != (0, 0)]
+        return [tuple(jnp.array(self.offsets, jnp.int32)[self._tap(g)])]
 
-    def group_offsets(self, g):
-        if self.wide:
-            return [o for o in self.offsets if o != (0, 0)]
-        return [jnp.array(self.offsets, jnp.int32)[self.tap(g)]]
+    def columns(self, s, g):
+        """The group's maps of s `[..., K]`, each `[..., 1]`."""
+        if self.together:
+            return [s[..., k, None] for k, offset in enumerate(self.offsets) if offset != (0, 0)]
+        return [lax.dynamic_slice_in_dim(s, self._tap(g), 1, axis=-1)]
+
+    def put_columns(self, s, columns, g):
+        """s with the group's maps replaced; the centre becomes 0."""
+        if self.together:
+            c = len(columns) // 2
+            return jnp.concatenate([*columns[:c], jnp.zeros_like(columns[0]), *columns[c:]], -1)
+        return lax.dynamic_update_slice_in_dim(s, columns[0], self._tap(g), axis=-1)
+
+    def weights(self, kernel):
+        """`weights(g)`: the group's taps `[taps, Ci, Co]`."""
+        kernel = kernel.reshape(-1, *kernel.shape[2:])
+        if self.together:
+            c = len(self.offsets) // 2
+            around = jnp.concatenate([kernel[:c], kernel[c + 1 :]])
+            return lambda g: around
+        return lambda g: lax.dynamic_slice_in_dim(kernel, self._tap(g), 1)
+
+    def differences(self, window, g, i):
+        """`U[p + o] − U[p]` for the group's taps and the pixels of band i."""
+        dtype = accumulation_dtype(window.dtype)
+        read = partial(Window(self.bands, i, self.reach).read, window)
+        centre = read((0, 0)).astype(dtype)
+        return [read(offset).astype(dtype) - centre for offset in self.of_group(g)]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _semantic_difference(u, s, kernel, dilation, precision):
-    b, h, w, ci = u.shape
-    kh, kw, _, co = kernel.shape
-    dtype = accumulation_dtype(u.dtype)
-    steps = _Steps.of(u, kernel, dilation)
-    bands, weights = steps.bands, kernel.reshape(kh * kw, ci, co)
-    once = steps.groups == 1
+    (kh, kw, _, co), dtype = kernel.shape, accumulation_dtype(u.dtype)
     if kh * kw == 1:
-        return jnp.zeros((b, h, w, co), u.dtype)
-    if once:
-        weights = steps.without_centre(weights, 0)
+        return jnp.zeros((*u.shape[:3], co), u.dtype)
+    taps = _Taps.of(u, kernel, dilation)
+    bands, weights = taps.bands, taps.weights(kernel)
 
-    def step(y, g, i):
-        d = _differences(steps, u, g, i)
-        weighted = (d * steps.group(bands.take(s, i), g, 3)[..., None]).astype(u.dtype)
-        wg = weights if once else steps.group(weights, g, 0)
-        product = _dot(weighted, wg, ((3, 4), (0, 1)), dtype, precision)
-        if not once:
-            product = jnp.where(bands.fresh(i)[None, :, None, None], product, 0) + bands.take(y, i)
+    def step(y, g, i, window):
+        differences = taps.differences(window, g, i)
+        weighted = _times(differences, taps.columns(bands.take(s, i), g)).astype(u.dtype)
+        product = _dot(weighted, weights(g), ((3, 4), (0, 1)), dtype, precision)
+        if taps.groups > 1:
+            product = bands.take(y, i) + bands.where_fresh(product, i)
         return bands.put(y, product.astype(y.dtype), i)
 
-    y = steps.loop(step, jnp.zeros((b, h, w, co), u.dtype if once else dtype))
-    return y.astype(u.dtype)
-
-
-def _differences(steps, u, g, i):
-    """`U[p + o] − U[p]` of group g and band i: `[B, rows, W, taps, Ci]`."""
-    dtype = accumulation_dtype(u.dtype)
-    read = Window(steps.bands, i, steps.reach).reader(u)
-    centre = steps.bands.take(u, i).astype(dtype)
-    return jnp.stack([read(o).astype(dtype) - centre for o in steps.group_offsets(g)], axis=3)
+    y = jnp.zeros((*u.shape[:3], co), u.dtype if taps.groups == 1 else dtype)
+    return bands.loop(step, y, u, taps.reach, taps.groups).astype(u.dtype)
 
 
 def _forward(u, s, kernel, dilation, precision):
@@ -121,52 +122,51 @@ def _backward(dilation, precision, residuals, dy):
     dS_k = Σ_c D t;  dW_k = (s_k D)ᵀ dY;  dU[p] −= (s_k t)[p];  dU[p + o_k] += (s_k t)[p].
     """
     u, s, kernel = residuals
-    kh, kw, ci, co = kernel.shape
-    dtype = accumulation_dtype(u.dtype)
-    steps = _Steps.of(u, kernel, dilation)
-    bands, weights = steps.bands, kernel.reshape(kh * kw, ci, co)
-    once = steps.groups == 1
+    (kh, kw, ci, co), dtype = kernel.shape, accumulation_dtype(u.dtype)
     if kh * kw == 1:
         return jnp.zeros_like(u), jnp.zeros_like(s), jnp.zeros_like(kernel)
-    if once:
-        weights = steps.without_centre(weights, 0)
+    taps = _Taps.of(u, kernel, dilation)
+    bands, weights = taps.bands, taps.weights(kernel)
 
-    def step(carry, g, i):
-        du, ds, dw = carry
-        wg = weights if once else steps.group(weights, g, 0)
-        dyb = bands.take(dy, i)
-        d = _differences(steps, u, g, i)
-        sg = steps.group(bands.take(s, i), g, 3)
-        t = _dot(dyb, wg, ((3,), (2,)), dtype, precision)
-        dsb = channel_sum(d * t)
-        if once:
-            ds = bands.put(ds, steps.with_centre(dsb, 3), i)
-        else:
-            zero = jnp.zeros((), jnp.int32)
-            ds = lax.dynamic_update_slice(ds, dsb, (zero, bands.start(i), zero, steps.tap(g)))
-        sg = jnp.where(bands.fresh(i)[None, :, None, None], sg, 0)[..., None]
-        weighted = (d * sg).astype(u.dtype)
-        dwg = _dot(dyb, weighted, ((0, 1, 2), (0, 1, 2)), dtype, precision)
-        old = lax.dynamic_slice_in_dim(dw, g, 1, axis=0)
-        dw = lax.dynamic_update_slice_in_dim(dw, old + dwg[None], g, axis=0)
-        t = t * sg
-        terms = [(o, t[..., j, :]) for j, o in enumerate(steps.group_offsets(g))]
-        terms.append(((0, 0), -jnp.sum(t, axis=3)))
-        du = Window(bands, i, steps.reach).scatter(du, terms)
-        return du, ds, dw
+    def step(carry, g, i, window):
+        du, ds, dweights = carry
+        dy_i, s_i = bands.take(dy, i), bands.take(s, i)
+        t = _dot(dy_i, weights(g), ((3,), (2,)), dtype, precision)
+        t = [t[..., j, :] for j in range(t.shape[3])]
+        differences = taps.differences(window, g, i)
 
-    taps = (kh * kw - 1) // steps.groups
-    start = (
-        jnp.zeros(u.shape, dtype),
-        jnp.zeros(s.shape, dtype),
-        jnp.zeros((steps.groups, co, taps, ci), dtype),
-    )
-    du, ds, dw = steps.loop(step, start)
-    dw = jnp.moveaxis(dw, 1, -1).reshape(-1, ci, co).astype(kernel.dtype)
-    return du.astype(u.dtype), ds.astype(s.dtype), steps.with_centre(dw, 0).reshape(kernel.shape)
+        columns = [channel_sum(d * t_k)[..., None] for d, t_k in zip(differences, t, strict=True)]
+        ds = bands.put(ds, taps.put_columns(bands.take(ds, i), columns, g), i)
+
+        columns = taps.columns(bands.where_fresh(s_i, i), g)  # whatever is summed counts once
+        weighted = _times(differences, columns).astype(u.dtype)
+        # [Co, taps, Ci]: the other way round takes XLA:CPU twice as long.
+        dweights_g = _dot(dy_i, weighted, ((0, 1, 2), (0, 1, 2)), dtype, precision)
+        # Read, add, write: the form of which XLA knows that its all-reduce can wait.
+        dweights_g += lax.dynamic_index_in_dim(dweights, g, keepdims=False)
+        dweights = lax.dynamic_update_index_in_dim(dweights, dweights_g, g, 0)
+
+        t = [t_k * column for t_k, column in zip(t, columns, strict=True)]
+        terms = [((0, 0), -sum(t)), *zip(taps.of_group(g), t, strict=True)]
+        return Window(bands, i, taps.reach).scatter(du, terms), ds, dweights
+
+    # All taps at once visit a row once, but for those at the seams of two bands.
+    du = jnp.zeros(u.shape, u.dtype if taps.groups == 1 else dtype)
+    dweights = jnp.zeros((taps.groups, co, (kh * kw - 1) // taps.groups, ci), dtype)
+    start = du, jnp.zeros(s.shape, dtype), dweights
+    du, ds, dweights = bands.loop(step, start, u, taps.reach, taps.groups)
+    around = jnp.moveaxis(dweights, 1, 3).reshape(-1, ci, co).astype(kernel.dtype)
+    c = kh * kw // 2
+    dkernel = jnp.concatenate([around[:c], jnp.zeros_like(around[:1]), around[c:]])
+    return du.astype(u.dtype), ds.astype(s.dtype), dkernel.reshape(kernel.shape)
 
 
 _semantic_difference.defvjp(_forward, _backward)
+
+
+def _times(differences, columns):
+    """`[B, rows, W, taps, Ci]`. Stacked along this axis, it is one loop with a vector inside."""
+    return jnp.stack([d * c for d, c in zip(differences, columns, strict=True)], axis=3)
 
 
 def _dot(a, b, contract, dtype, precision):
