@@ -56,19 +56,23 @@ class Bands:
             carry = step(carry, t // self.count, t % self.count, ahead)
             return window(t + 1), carry
 
-        return lax.fori_loop(np.int32(0), np.int32(repeats * self.count), body, (window(np.int32(0)), carry))[1]
+        return lax.fori_loop(
+            np.int32(0), np.int32(repeats * self.count), body, (window(np.int32(0)), carry)
+        )[1]
 
 
-def bands_of(shape, bytes_per_pixel: int, *, limit: int = 2**20, least: int = 1) -> Bands:
+def bands_of(shape, bytes_per_pixel: int, *, limit: int | None = None, least: int = 1) -> Bands:
     """The fewest even bands of an image `[B, H, W, ...]` that stay below a size.
 
     Args:
         bytes_per_pixel: of what the loop builds per band.
-        limit: bytes per band.
+        limit: bytes per band; by default 1 MiB, or an eighth of the image where that is less.
         least: pixels per band, whatever their bytes.
     """
     b, h, w = shape[:3]
-    rows = max(limit // (b * w * bytes_per_pixel), -(-least // (b * w)), 1)
+    if limit is None:
+        limit = min(2**20, b * h * w * bytes_per_pixel // 8)
+    rows = max(limit // max(b * w * bytes_per_pixel, 1), -(-least // (b * w)), 1)
     count = -(-h // min(rows, h))
     return Bands(h, -(-h // count))
 
@@ -109,7 +113,7 @@ class Window:
 
     def read(self, window: jax.Array, offset) -> jax.Array:
         """`x[p + offset]` for the pixels p of the band."""
-        b, h, w, *rest = window.shape
+        b, _, w, *rest = window.shape
         shape = (b, self.bands.rows, w - 2 * self.reach[1], *rest)
         return lax.dynamic_slice(window, self._place(offset, window.ndim), shape)
 
@@ -138,6 +142,7 @@ def reach_of(offsets, shape) -> tuple[int, int]:
 
 def channel_sum(x: jax.Array) -> jax.Array:
     """Sum over the last axis."""
+
     # In XLA:CPU a reduction of the minor axis adds one number after the other: a product with
     # ones is vectorised.
     def product(x):

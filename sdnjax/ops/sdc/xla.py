@@ -53,27 +53,28 @@ class _Taps:
     def groups(self) -> int:
         return 1 if self.together else len(self.offsets) - 1
 
-    def _tap(self, g):
+    def tap(self, g):
+        """Index of the only tap of group g."""
         return jnp.where(g < len(self.offsets) // 2, g, g + 1)
 
     def of_group(self, g):
         """Offsets of group g."""
         if self.together:
             return [offset for offset in self.offsets if offset != (0, 0)]
-        return [tuple(jnp.array(self.offsets, jnp.int32)[self._tap(g)])]
+        return [tuple(jnp.array(self.offsets, jnp.int32)[self.tap(g)])]
 
     def columns(self, s, g):
         """The group's maps of s `[..., K]`, each `[..., 1]`."""
         if self.together:
             return [s[..., k, None] for k, offset in enumerate(self.offsets) if offset != (0, 0)]
-        return [lax.dynamic_slice_in_dim(s, self._tap(g), 1, axis=-1)]
+        return [lax.dynamic_slice_in_dim(s, self.tap(g), 1, axis=-1)]
 
     def put_columns(self, s, columns, g):
         """s with the group's maps replaced; the centre becomes 0."""
         if self.together:
             c = len(columns) // 2
             return jnp.concatenate([*columns[:c], jnp.zeros_like(columns[0]), *columns[c:]], -1)
-        return lax.dynamic_update_slice_in_dim(s, columns[0], self._tap(g), axis=-1)
+        return lax.dynamic_update_slice_in_dim(s, columns[0], self.tap(g), axis=-1)
 
     def weights(self, kernel):
         """`weights(g)`: the group's taps `[taps, Ci, Co]`."""
@@ -82,7 +83,7 @@ class _Taps:
             c = len(self.offsets) // 2
             around = jnp.concatenate([kernel[:c], kernel[c + 1 :]])
             return lambda g: around
-        return lambda g: lax.dynamic_slice_in_dim(kernel, self._tap(g), 1)
+        return lambda g: lax.dynamic_slice_in_dim(kernel, self.tap(g), 1)
 
     def differences(self, window, g, i):
         """`U[p + o] − U[p]` for the group's taps and the pixels of band i."""
@@ -142,9 +143,12 @@ def _backward(dilation, precision, residuals, dy):
         weighted = _times(differences, columns).astype(u.dtype)
         # [Co, taps, Ci]: the other way round takes XLA:CPU twice as long.
         dweights_g = _dot(dy_i, weighted, ((0, 1, 2), (0, 1, 2)), dtype, precision)
+        if not taps.together:
+            dweights_g = dweights_g[:, 0].T
         # Read, add, write: the form of which XLA knows that its all-reduce can wait.
-        dweights_g += lax.dynamic_index_in_dim(dweights, g, keepdims=False)
-        dweights = lax.dynamic_update_index_in_dim(dweights, dweights_g, g, 0)
+        k = 0 if taps.together else taps.tap(g)
+        dweights_g += lax.dynamic_index_in_dim(dweights, k, keepdims=False)
+        dweights = lax.dynamic_update_index_in_dim(dweights, dweights_g, k, 0)
 
         t = [t_k * column for t_k, column in zip(t, columns, strict=True)]
         terms = [((0, 0), -sum(t)), *zip(taps.of_group(g), t, strict=True)]
@@ -152,13 +156,15 @@ def _backward(dilation, precision, residuals, dy):
 
     # All taps at once visit a row once, but for those at the seams of two bands.
     du = jnp.zeros(u.shape, u.dtype if taps.groups == 1 else dtype)
-    dweights = jnp.zeros((taps.groups, co, (kh * kw - 1) // taps.groups, ci), dtype)
-    start = du, jnp.zeros(s.shape, dtype), dweights
+    shape = (1, co, kh * kw - 1, ci) if taps.together else (kh * kw, ci, co)
+    start = du, jnp.zeros(s.shape, dtype), jnp.zeros(shape, dtype)
     du, ds, dweights = bands.loop(step, start, u, taps.reach, taps.groups)
-    around = jnp.moveaxis(dweights, 1, 3).reshape(-1, ci, co).astype(kernel.dtype)
-    c = kh * kw // 2
-    dkernel = jnp.concatenate([around[:c], jnp.zeros_like(around[:1]), around[c:]])
-    return du.astype(u.dtype), ds.astype(s.dtype), dkernel.reshape(kernel.shape)
+    if taps.together:
+        around = jnp.moveaxis(dweights[0], 0, 2)
+        before, after = jnp.split(around, 2)
+        dweights = jnp.concatenate([before, jnp.zeros_like(around[:1]), after])
+    dkernel = dweights.astype(kernel.dtype).reshape(kernel.shape)
+    return du.astype(u.dtype), ds.astype(s.dtype), dkernel
 
 
 _semantic_difference.defvjp(_forward, _backward)
