@@ -176,6 +176,14 @@ def _times(differences, columns):
 
 
 def _dot(a, b, contract, dtype, precision):
-    return lax.dot_general(
-        a, b, (contract, ((), ())), precision=precision, preferred_element_type=dtype
+    def product(a, b):
+        return lax.dot_general(
+            a, b, (contract, ((), ())), precision=precision, preferred_element_type=dtype
+        )
+
+    if a.dtype == dtype:
+        return product(a, b)
+    # XLA:CPU lacks some products of bfloat16 to float32, and notices when it runs them.
+    return lax.platform_dependent(
+        a, b, cpu=lambda a, b: product(a.astype(dtype), b.astype(dtype)), default=product
     )
