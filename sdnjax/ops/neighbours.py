@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sdnjax.ops.bands import Window, bands_of, channel_sum, reach_of
+
 Offsets = tuple[tuple[int, int], ...]
 
 
@@ -97,52 +99,66 @@ def mirror(s: jax.Array, offsets: Offsets) -> jax.Array:
 
     Equal to s for symmetric maps that are 0 outside.
     """
-
-    def tap(_, tap):  # a loop, for the sake of compile time
-        column, offset = tap
-        return None, reader(column, offsets)(offset)
-
-    columns = jnp.moveaxis(s, -1, 0)[::-1]
-    _, m = lax.scan(tap, None, (columns, jnp.array(offsets, jnp.int32)))
-    return jnp.moveaxis(m, 0, -1)
+    taps = reversed(range(len(offsets)))
+    return jnp.stack([shift(s[..., k], o) for k, o in zip(taps, offsets, strict=True)], axis=-1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def weighted_difference(u: jax.Array, s: jax.Array, offsets: Offsets) -> jax.Array:
+def _bands(x):
+    return bands_of(x.shape, x.shape[3] * accumulation_dtype(x.dtype).itemsize)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def weighted_difference(
+    u: jax.Array, s: jax.Array, offsets: Offsets, result_dtype=None
+) -> jax.Array:
     """Finite difference of the SDN paper's Eq. 3: `Σ_k s_k[p] (u[p + o_k] − u[p])`.
 
-    u `[B, H, W, C]`, s `[B, H, W, K]` → `[B, H, W, C]` in float32 (float64 for float64). u reads
-    as 0 outside; with s = 0 there, no flux crosses the border. One elementwise pass over u.
+    u `[B, H, W, C]`, s `[B, H, W, K]` → `[B, H, W, C]`, computed in float32 (float64 for float64)
+    and returned in it unless told otherwise. u reads as 0 outside; with s = 0 there, no flux
+    crosses the border.
     Reverse mode only, and lean: u and s are all it keeps.
     """
     dtype = accumulation_dtype(u.dtype)
-    centre, total = u.astype(dtype), jnp.zeros(u.shape, dtype)
-    for k, offset in enumerate(offsets):
-        if offset != (0, 0):
-            total += s[..., k, None].astype(dtype) * (shift(u, offset).astype(dtype) - centre)
-    return total
+    result_dtype = result_dtype or dtype
+    bands, reach = _bands(u), reach_of(offsets, u.shape)
+
+    def step(y, _, i, window):
+        read = partial(Window(bands, i, reach).read, window)
+        centre = read((0, 0)).astype(dtype)
+        weights, total = bands.take(s, i).astype(dtype), jnp.zeros(centre.shape, dtype)
+        for k, offset in enumerate(offsets):
+            if offset != (0, 0):
+                total += weights[..., k, None] * (read(offset).astype(dtype) - centre)
+        return bands.put(y, total.astype(result_dtype), i)
+
+    return bands.loop(step, jnp.zeros(u.shape, result_dtype), u, reach)
 
 
-def _weighted_difference_fwd(u, s, offsets):
-    return weighted_difference(u, s, offsets), (u, s)
+def _weighted_difference_fwd(u, s, offsets, result_dtype):
+    return weighted_difference(u, s, offsets, result_dtype), (u, s)
 
 
-def _weighted_difference_bwd(offsets, residuals, dy):
+def _weighted_difference_bwd(offsets, result_dtype, residuals, dy):
+    del result_dtype
     u, s = residuals
+    dy = dy.astype(accumulation_dtype(dy.dtype))
     # The adjoint reads instead of scattering: the same operator with the mirrored weights, plus
     # what they lack in symmetry. It vanishes for symmetric s without flux: self-adjoint.
     m = mirror(s, offsets).astype(dy.dtype)
     surplus = jnp.sum(m - s.astype(dy.dtype), axis=-1, keepdims=True)
     du = weighted_difference(dy, m, offsets) + surplus * dy
 
-    read = reader(u, offsets)
+    bands, reach = _bands(u), reach_of(offsets, u.shape)
 
-    def tap(_, offset):  # in sequence: at most one difference map is alive
-        difference = read(offset).astype(dy.dtype) - u.astype(dy.dtype)
-        return None, jnp.sum(difference * dy, axis=-1)
+    def step(ds, _, i, window):
+        read = partial(Window(bands, i, reach).read, window)
+        centre = read((0, 0)).astype(dy.dtype)
+        dy_i = bands.take(dy, i)
+        products = ((read(offset).astype(dy.dtype) - centre) * dy_i for offset in offsets)
+        return bands.put(ds, jnp.stack([channel_sum(x) for x in products], axis=-1), i)
 
-    _, ds = lax.scan(tap, None, jnp.array(offsets, jnp.int32))
-    return du.astype(u.dtype), jnp.moveaxis(ds, 0, -1).astype(s.dtype)
+    ds = bands.loop(step, jnp.zeros(s.shape, dy.dtype), u, reach)
+    return du.astype(u.dtype), ds.astype(s.dtype)
 
 
 weighted_difference.defvjp(_weighted_difference_fwd, _weighted_difference_bwd)

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sdnjax.ops.bands import Window, bands_of, channel_sum, reach_of
 from sdnjax.ops.neighbours import (
     accumulation_dtype,
     check_name,
     inside,
     mirror,
     reader,
+    shift,
     tap_offsets,
     weighted_difference,
 )
@@ -117,18 +119,20 @@ def squared_distances(v, offsets):
     half = offsets[: len(offsets) // 2]
     if not half:
         return jnp.zeros((*v.shape[:3], 1), dtype)
-    read = reader(v, offsets)
+    reach = reach_of(offsets, v.shape)
+    bands = bands_of(v.shape, v.shape[3] * dtype.itemsize)
 
-    def tap(_, offset):  # in sequence: at most one difference map is alive
-        difference = read(offset).astype(dtype) - v.astype(dtype)
-        return None, jnp.sum(difference * difference, axis=-1)
+    def step(d2, _, i, window):
+        read = partial(Window(bands, i, reach).read, window)
+        centre = read((0, 0)).astype(dtype)
+        squares = (jnp.square(read(offset).astype(dtype) - centre) for offset in half)
+        return bands.put(d2, jnp.stack([channel_sum(square) for square in squares], axis=-1), i)
 
-    _, d2 = lax.scan(tap, None, jnp.array(half, jnp.int32))
-    d2 = jnp.where(inside(v.shape, half), jnp.moveaxis(d2, 0, -1), 0)
+    d2 = bands.loop(step, jnp.zeros((*v.shape[:3], len(half)), dtype), v, reach)
+    d2 = jnp.where(inside(v.shape, half), d2, 0)
     # d² is symmetric: the second half of the taps holds what the neighbours hold in the first.
-    rest = jnp.zeros((*v.shape[:3], len(offsets) - len(half)), dtype)
-    both = jnp.concatenate([d2, rest], axis=-1)
-    return both + mirror(both, offsets)
+    rest = [shift(d2[..., k], tuple(-n for n in half[k])) for k in reversed(range(len(half)))]
+    return jnp.concatenate([d2, jnp.stack([jnp.zeros_like(rest[0]), *rest], axis=-1)], axis=-1)
 
 
 def _squared_distances_fwd(v, offsets):
@@ -139,7 +143,7 @@ def _squared_distances_bwd(offsets, v, g):
     # v[p] occurs in the distances that p holds and in those that its neighbours hold:
     # dv[p] = Σ_k 2 (g_k[p] + g_{−k}[p + o_k]) (v[p] − v[p + o_k]), Eq. 3 once more.
     g = jnp.where(inside(v.shape, offsets), g, 0)
-    return ((-2 * weighted_difference(v, g + mirror(g, offsets), offsets)).astype(v.dtype),)
+    return (weighted_difference(v, -2 * (g + mirror(g, offsets)), offsets, v.dtype),)
 
 
 squared_distances.defvjp(_squared_distances_fwd, _squared_distances_bwd)

@@ -1,18 +1,27 @@
-"""SDC tap by tap, with its own backward pass.
+"""SDC band by band, with its own backward pass.
 
-A compiler that sees all taps at once keeps all their products alive: eight or nine feature maps
-forward, and as many residuals. A scan over the taps forces them into a sequence and needs three
-maps forward and four backward, however many taps there are (plus the padding, which grows with
-the reach, and the similarity maps). `benchmarks/sdc.py` measures it.
+One matrix product per band of rows contracts all taps and channels at once; its left operand, the
+weighted differences, is built next to it and stays in cache. Where the kernel is larger than the
+image, a copy of it without its centre would be the largest array of all: then the taps take turns.
+No copy of the image is padded, and no patches outlive their band: `benchmarks/sdc.py` measures
+what is left. Batches are never cut: they may be spread over devices, and the sum over the bands
+in dW lets XLA reduce over the devices once, after the loop.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sdnjax.ops.neighbours import accumulation_dtype, reader, tap_offsets
+from sdnjax.ops.bands import Bands, Window, bands_of, channel_sum, reach_of
+from sdnjax.ops.neighbours import Offsets, accumulation_dtype, tap_offsets
+
+# Bytes of weighted differences per band, and their share of the image where that is less. On the
+# CPU anything from 2 to 8 MiB is equally fast at 64 to 256 channels.
+BAND_BYTES = 8 * 2**20
+BAND_SHARE = 1 / 2
 
 
 def semantic_difference(u, s, kernel, *, dilation, precision):
@@ -20,22 +29,88 @@ def semantic_difference(u, s, kernel, *, dilation, precision):
     return _semantic_difference(u, s, kernel, dilation, precision)
 
 
+@dataclass(frozen=True)
+class _Taps:
+    """The taps around the centre in groups, and the bands that a group's differences allow."""
+
+    offsets: Offsets
+    together: bool  # one group of all taps, or one group per tap
+    bands: Bands
+    reach: tuple[int, int]
+
+    @classmethod
+    def of(cls, u, kernel, dilation):
+        kh, kw, ci, co = kernel.shape
+        offsets, size = tap_offsets((kh, kw), dilation), accumulation_dtype(u.dtype).itemsize
+        together = kernel.size <= u.size
+        width = size * ci * (len(offsets) - 1 if together else 1)
+        limit = int(min(BAND_BYTES, BAND_SHARE * size * u.size))
+        # At least as many pixels as columns: each product reads the whole kernel.
+        bands = bands_of(u.shape, width, limit=limit, least=co)
+        return cls(offsets, together, bands, reach_of(offsets, u.shape))
+
+    @property
+    def groups(self) -> int:
+        return 1 if self.together else len(self.offsets) - 1
+
+    def tap(self, g):
+        """Index of the only tap of group g."""
+        return jnp.where(g < len(self.offsets) // 2, g, g + 1)
+
+    def of_group(self, g):
+        """Offsets of group g."""
+        if self.together:
+            return [offset for offset in self.offsets if offset != (0, 0)]
+        return [tuple(jnp.array(self.offsets, jnp.int32)[self.tap(g)])]
+
+    def columns(self, s, g):
+        """The group's maps of s `[..., K]`, each `[..., 1]`."""
+        if self.together:
+            return [s[..., k, None] for k, offset in enumerate(self.offsets) if offset != (0, 0)]
+        return [lax.dynamic_slice_in_dim(s, self.tap(g), 1, axis=-1)]
+
+    def put_columns(self, s, columns, g):
+        """s with the group's maps replaced; the centre becomes 0."""
+        if self.together:
+            c = len(columns) // 2
+            return jnp.concatenate([*columns[:c], jnp.zeros_like(columns[0]), *columns[c:]], -1)
+        return lax.dynamic_update_slice_in_dim(s, columns[0], self.tap(g), axis=-1)
+
+    def weights(self, kernel):
+        """`weights(g)`: the group's taps `[taps, Ci, Co]`."""
+        kernel = kernel.reshape(-1, *kernel.shape[2:])
+        if self.together:
+            c = len(self.offsets) // 2
+            around = jnp.concatenate([kernel[:c], kernel[c + 1 :]])
+            return lambda g: around
+        return lambda g: lax.dynamic_slice_in_dim(kernel, self.tap(g), 1)
+
+    def differences(self, window, g, i):
+        """`U[p + o] − U[p]` for the group's taps and the pixels of band i."""
+        dtype = accumulation_dtype(window.dtype)
+        read = partial(Window(self.bands, i, self.reach).read, window)
+        centre = read((0, 0)).astype(dtype)
+        return [read(offset).astype(dtype) - centre for offset in self.of_group(g)]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _semantic_difference(u, s, kernel, dilation, precision):
-    b, h, w, ci = u.shape
-    kh, kw, _, co = kernel.shape
-    dtype = accumulation_dtype(u.dtype)
-    offsets = tap_offsets((kh, kw), dilation)
-    read, maps, weights = reader(u, offsets), jnp.moveaxis(s, -1, 0), kernel.reshape(-1, ci, co)
+    (kh, kw, _, co), dtype = kernel.shape, accumulation_dtype(u.dtype)
+    if kh * kw == 1:
+        return jnp.zeros((*u.shape[:3], co), u.dtype)
+    taps = _Taps.of(u, kernel, dilation)
+    bands, weights = taps.bands, taps.weights(kernel)
 
-    def tap(total, tap):
-        k, offset = tap
-        difference = read(offset).astype(dtype) - u.astype(dtype)
-        weighted = (difference * maps[k][..., None]).astype(u.dtype)
-        return total + _dot(weighted, weights[k], ((3,), (0,)), dtype, precision), None
+    def step(y, g, i, window):
+        differences = taps.differences(window, g, i)
+        weighted = _times(differences, taps.columns(bands.take(s, i), g)).astype(u.dtype)
+        product = _dot(weighted, weights(g), ((3, 4), (0, 1)), dtype, precision)
+        if taps.groups > 1:
+            product = bands.take(y, i) + bands.where_fresh(product, i)
+        return bands.put(y, product.astype(y.dtype), i)
 
-    total, _ = lax.scan(tap, jnp.zeros((b, h, w, co), dtype), _taps_around_centre(offsets))
-    return total.astype(u.dtype)
+    y = jnp.zeros((*u.shape[:3], co), u.dtype if taps.groups == 1 else dtype)
+    return bands.loop(step, y, u, taps.reach, taps.groups).astype(u.dtype)
 
 
 def _forward(u, s, kernel, dilation, precision):
@@ -48,43 +123,67 @@ def _backward(dilation, precision, residuals, dy):
     dS_k = Σ_c D t;  dW_k = (s_k D)ᵀ dY;  dU[p] −= (s_k t)[p];  dU[p + o_k] += (s_k t)[p].
     """
     u, s, kernel = residuals
-    kh, kw, ci, co = kernel.shape
-    dtype = accumulation_dtype(u.dtype)
-    offsets = tap_offsets((kh, kw), dilation)
-    read, maps, weights = reader(u, offsets), jnp.moveaxis(s, -1, 0), kernel.reshape(-1, ci, co)
+    (kh, kw, ci, co), dtype = kernel.shape, accumulation_dtype(u.dtype)
+    if kh * kw == 1:
+        return jnp.zeros_like(u), jnp.zeros_like(s), jnp.zeros_like(kernel)
+    taps = _Taps.of(u, kernel, dilation)
+    bands, weights = taps.bands, taps.weights(kernel)
 
-    def tap(carry, tap):
-        du, dmaps, dweights = carry
-        k, offset = tap
-        s_k = maps[k][..., None]
-        t = _dot(dy, weights[k], ((3,), (1,)), dtype, precision)
-        difference = read(offset).astype(dtype) - u.astype(dtype)
-        weighted = (difference * s_k).astype(u.dtype)
-        dw = _dot(weighted, dy, ((0, 1, 2), (0, 1, 2)), dtype, precision)
-        dmaps = dmaps.at[k].set(jnp.sum(difference * t, axis=-1))
-        dweights = dweights.at[k].set(dw.astype(kernel.dtype))
-        t = t * s_k
-        du = du - t + reader(t, offsets)(-offset)
-        return (du, dmaps, dweights), None
+    def step(carry, g, i, window):
+        du, ds, dweights = carry
+        dy_i, s_i = bands.take(dy, i), bands.take(s, i)
+        t = _dot(dy_i, weights(g), ((3,), (2,)), dtype, precision)
+        t = [t[..., j, :] for j in range(t.shape[3])]
+        differences = taps.differences(window, g, i)
 
-    # Updated in place; the centre tap is never visited and stays 0.
-    start = jnp.zeros(u.shape, dtype), jnp.zeros(maps.shape, dtype), jnp.zeros_like(weights)
-    (du, dmaps, dweights), _ = lax.scan(tap, start, _taps_around_centre(offsets))
-    ds = jnp.moveaxis(dmaps, 0, -1).astype(s.dtype)
-    return du.astype(u.dtype), ds, dweights.reshape(kernel.shape)
+        columns = [channel_sum(d * t_k)[..., None] for d, t_k in zip(differences, t, strict=True)]
+        ds = bands.put(ds, taps.put_columns(bands.take(ds, i), columns, g), i)
+
+        columns = taps.columns(bands.where_fresh(s_i, i), g)  # whatever is summed counts once
+        weighted = _times(differences, columns).astype(u.dtype)
+        # [Co, taps, Ci]: the other way round takes XLA:CPU twice as long.
+        dweights_g = _dot(dy_i, weighted, ((0, 1, 2), (0, 1, 2)), dtype, precision)
+        if not taps.together:
+            dweights_g = dweights_g[:, 0].T
+        # Read, add, write: the form of which XLA knows that its all-reduce can wait.
+        k = 0 if taps.together else taps.tap(g)
+        dweights_g += lax.dynamic_index_in_dim(dweights, k, keepdims=False)
+        dweights = lax.dynamic_update_index_in_dim(dweights, dweights_g, k, 0)
+
+        t = [t_k * column for t_k, column in zip(t, columns, strict=True)]
+        terms = [((0, 0), -sum(t)), *zip(taps.of_group(g), t, strict=True)]
+        return Window(bands, i, taps.reach).scatter(du, terms), ds, dweights
+
+    # All taps at once visit a row once, but for those at the seams of two bands.
+    du = jnp.zeros(u.shape, u.dtype if taps.groups == 1 else dtype)
+    shape = (1, co, kh * kw - 1, ci) if taps.together else (kh * kw, ci, co)
+    start = du, jnp.zeros(s.shape, dtype), jnp.zeros(shape, dtype)
+    du, ds, dweights = bands.loop(step, start, u, taps.reach, taps.groups)
+    if taps.together:
+        around = jnp.moveaxis(dweights[0], 0, 2)
+        before, after = jnp.split(around, 2)
+        dweights = jnp.concatenate([before, jnp.zeros_like(around[:1]), after])
+    dkernel = dweights.astype(kernel.dtype).reshape(kernel.shape)
+    return du.astype(u.dtype), ds.astype(s.dtype), dkernel
 
 
 _semantic_difference.defvjp(_forward, _backward)
 
 
-def _taps_around_centre(offsets):
-    """Indices `[K − 1]` and offsets `[K − 1, 2]` of all taps but the centre."""
-    taps = [(k, *offset) for k, offset in enumerate(offsets) if offset != (0, 0)]
-    taps = jnp.array(taps, jnp.int32).reshape(-1, 3)
-    return taps[:, 0], taps[:, 1:]
+def _times(differences, columns):
+    """`[B, rows, W, taps, Ci]`. Stacked along this axis, it is one loop with a vector inside."""
+    return jnp.stack([d * c for d, c in zip(differences, columns, strict=True)], axis=3)
 
 
 def _dot(a, b, contract, dtype, precision):
-    return lax.dot_general(
-        a, b, (contract, ((), ())), precision=precision, preferred_element_type=dtype
+    def product(a, b):
+        return lax.dot_general(
+            a, b, (contract, ((), ())), precision=precision, preferred_element_type=dtype
+        )
+
+    if a.dtype == dtype:
+        return product(a, b)
+    # XLA:CPU lacks some products of bfloat16 to float32, and notices when it runs them.
+    return lax.platform_dependent(
+        a, b, cpu=lambda a, b: product(a.astype(dtype), b.astype(dtype)), default=product
     )

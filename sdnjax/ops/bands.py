@@ -1,0 +1,154 @@
+"""Bands of rows: what an operator on neighbourhoods works on while it is still in cache.
+
+A loop over bands reads the image through windows of a band and its neighbours' rows, so that no
+padded copy of the image is made. Bands never cut the batch, which may be spread over devices.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+@dataclass(frozen=True)
+class Bands:
+    """`count` bands of `rows` rows; the last one overlaps the one before it to end at `height`."""
+
+    height: int
+    rows: int
+
+    @property
+    def count(self) -> int:
+        return -(-self.height // self.rows)
+
+    def start(self, i):
+        """First row of band i, which may be traced."""
+        return jnp.minimum(i * self.rows, self.height - self.rows)
+
+    def where_fresh(self, band: jax.Array, i) -> jax.Array:
+        """Band i of something with 0 in the rows that the band before holds too."""
+        fresh = self.start(i) + jnp.arange(self.rows, dtype=jnp.int32) >= i * self.rows
+        return jnp.where(fresh.reshape(1, -1, *(1,) * (band.ndim - 2)), band, 0)
+
+    def take(self, x: jax.Array, i) -> jax.Array:
+        """Band i of x `[B, H, W, ...]`."""
+        return lax.dynamic_slice_in_dim(x, self.start(i), self.rows, axis=1)
+
+    def put(self, x: jax.Array, band: jax.Array, i) -> jax.Array:
+        return lax.dynamic_update_slice_in_dim(x, band, self.start(i), axis=1)
+
+    def loop(self, step, carry, x: jax.Array, reach: tuple[int, int], repeats: int = 1):
+        """`carry = step(carry, r, i, window)` for every band i, `repeats` times over.
+
+        `window` holds the rows and columns of x around band i. It passes through the loop's
+        state, which is what makes XLA compute it once per band instead of once per tap.
+        """
+
+        def window(t):
+            return Window(self, t % self.count, reach).take(x)
+
+        def body(t, state):
+            t = t.astype(jnp.int32)
+            ahead, carry = state
+            carry = step(carry, t // self.count, t % self.count, ahead)
+            return window(t + 1), carry
+
+        return lax.fori_loop(
+            np.int32(0), np.int32(repeats * self.count), body, (window(np.int32(0)), carry)
+        )[1]
+
+
+def bands_of(shape, bytes_per_pixel: int, *, limit: int | None = None, least: int = 1) -> Bands:
+    """The fewest even bands of an image `[B, H, W, ...]` that stay below a size.
+
+    Args:
+        bytes_per_pixel: of what the loop builds per band.
+        limit: bytes per band; by default 1 MiB, or an eighth of the image where that is less.
+        least: pixels per band, whatever their bytes.
+    """
+    b, h, w = shape[:3]
+    if limit is None:
+        limit = min(2**20, b * h * w * bytes_per_pixel // 8)
+    rows = max(limit // max(b * w * bytes_per_pixel, 1), -(-least // (b * w)), 1)
+    count = -(-h // min(rows, h))
+    return Bands(h, -(-h // count))
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows and columns around band i of images `[B, H, W, ...]`: the band and what its taps reach.
+
+    Offsets are pairs, traced or not. Beyond the image's own size nothing is left to read.
+    """
+
+    bands: Bands
+    i: int | jax.Array
+    reach: tuple[int, int]
+
+    def _overlap(self):
+        """First row and number of the image's rows to look at, and where the window has them."""
+        height, (ry, _) = self.bands.height, self.reach
+        rows, top = min(height, self.bands.rows + 2 * ry), self.bands.start(self.i) - ry
+        first = jnp.clip(top, 0, height - rows)
+        return first, rows, first - top
+
+    def _place(self, offset, ndim):
+        y, x = (
+            max(-r, min(r, o)) + r if isinstance(o, int) else jnp.clip(o, -r, r) + r
+            for o, r in zip(offset, self.reach, strict=True)
+        )
+        zero = 0 if isinstance(y, int) else jnp.zeros((), y.dtype)
+        return (zero, y, x) + (zero,) * (ndim - 3)
+
+    def take(self, x: jax.Array) -> jax.Array:
+        """The window's content, 0 outside the image."""
+        (ry, rx), rest = self.reach, ((0, 0),) * (x.ndim - 3)
+        first, rows, shift = self._overlap()
+        window = lax.dynamic_slice_in_dim(x, first, rows, axis=1)
+        window = jnp.pad(window, ((0, 0), (ry, ry), (rx, rx), *rest))
+        return lax.dynamic_slice_in_dim(window, ry - shift, self.bands.rows + 2 * ry, axis=1)
+
+    def read(self, window: jax.Array, offset) -> jax.Array:
+        """`x[p + offset]` for the pixels p of the band."""
+        b, _, w, *rest = window.shape
+        shape = (b, self.bands.rows, w - 2 * self.reach[1], *rest)
+        return lax.dynamic_slice(window, self._place(offset, window.ndim), shape)
+
+    def scatter(self, x: jax.Array, terms) -> jax.Array:
+        """`x[p + o] += term[p]` for every `(o, term)`; what falls outside is dropped."""
+        (ry, rx), (b, _, w, *rest) = self.reach, x.shape
+        dtype = terms[0][1].dtype
+        window = jnp.zeros((b, self.bands.rows + 2 * ry, w + 2 * rx, *rest), dtype)
+        for offset, term in terms:
+            place = self._place(offset, x.ndim)
+            old = lax.dynamic_slice(window, place, term.shape)
+            window = lax.dynamic_update_slice(window, old + term, place)
+        first, rows, shift = self._overlap()
+        window = jnp.pad(window[:, :, rx : rx + w], ((0, 0), (ry, ry)) + ((0, 0),) * (x.ndim - 2))
+        window = lax.dynamic_slice_in_dim(window, ry + shift, rows, axis=1)
+        old = lax.dynamic_slice_in_dim(x, first, rows, axis=1)
+        window = (old.astype(dtype) + window).astype(x.dtype)
+        return lax.dynamic_update_slice_in_dim(x, window, first, axis=1)
+
+
+def reach_of(offsets, shape) -> tuple[int, int]:
+    """How many rows and columns of an image `[B, H, W, ...]` lie within the taps' reach."""
+    h, w = shape[1:3]
+    return min(h, max(abs(y) for y, _ in offsets)), min(w, max(abs(x) for _, x in offsets))
+
+
+def channel_sum(x: jax.Array) -> jax.Array:
+    """Sum over the last axis."""
+
+    # In XLA:CPU a reduction of the minor axis adds one number after the other: a product with
+    # ones is vectorised.
+    def product(x):
+        ones = jnp.ones(x.shape[-1:], x.dtype)
+        return lax.dot_general(
+            x, ones, (((x.ndim - 1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST
+        )
+
+    return lax.platform_dependent(x, cpu=product, default=partial(jnp.sum, axis=-1))
