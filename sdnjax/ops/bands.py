@@ -2,6 +2,9 @@
 
 A loop over bands reads the image through windows of a band and its neighbours' rows, so that no
 padded copy of the image is made. Bands never cut the batch, which may be spread over devices.
+
+That is for the CPU, where XLA neither fuses nor tiles such operators. Elsewhere elementwise
+operators need no loop (`works_in_bands`), and those that need one take larger steps.
 """
 
 from dataclasses import dataclass
@@ -11,6 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from sdnjax.ops.devices import target_device
+
+
+def works_in_bands() -> bool:
+    """Whether elementwise operators pay for a loop; accelerators fuse them into one pass."""
+    return target_device()[0] == "cpu"
 
 
 @dataclass(frozen=True)

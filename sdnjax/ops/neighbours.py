@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from sdnjax.ops.bands import Window, bands_of, channel_sum, reach_of
+from sdnjax.ops.bands import Window, bands_of, channel_sum, reach_of, works_in_bands
 
 Offsets = tuple[tuple[int, int], ...]
 
@@ -103,8 +103,23 @@ def mirror(s: jax.Array, offsets: Offsets) -> jax.Array:
     return jnp.stack([shift(s[..., k], o) for k, o in zip(taps, offsets, strict=True)], axis=-1)
 
 
-def _bands(x):
-    return bands_of(x.shape, x.shape[3] * accumulation_dtype(x.dtype).itemsize)
+def with_neighbours(function, x: jax.Array, offsets: Offsets, *maps: jax.Array) -> jax.Array:
+    """`function(read, *maps)`, pixel by pixel, where `read(o)[p] = x[p + o]`, 0 outside.
+
+    x and maps `[B, H, W, ...]` → `[B, H, W, ...]`. One pass on accelerators, which fuse it; on the
+    CPU a loop over bands of rows that stay in cache.
+    """
+    if not works_in_bands():
+        return function(partial(shift, x), *maps)
+    bands = bands_of(x.shape, x.shape[3] * accumulation_dtype(x.dtype).itemsize)
+    reach = reach_of(offsets, x.shape)
+
+    def step(y, _, i, window):
+        read = partial(Window(bands, i, reach).read, window)
+        return bands.put(y, function(read, *(bands.take(m, i) for m in maps)), i)
+
+    result = jax.eval_shape(lambda x, *maps: function(partial(shift, x), *maps), x, *maps)
+    return bands.loop(step, jnp.zeros(result.shape, result.dtype), x, reach)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -120,18 +135,16 @@ def weighted_difference(
     """
     dtype = accumulation_dtype(u.dtype)
     result_dtype = result_dtype or dtype
-    bands, reach = _bands(u), reach_of(offsets, u.shape)
 
-    def step(y, _, i, window):
-        read = partial(Window(bands, i, reach).read, window)
+    def total(read, s):
         centre = read((0, 0)).astype(dtype)
-        weights, total = bands.take(s, i).astype(dtype), jnp.zeros(centre.shape, dtype)
+        y = jnp.zeros(centre.shape, dtype)
         for k, offset in enumerate(offsets):
             if offset != (0, 0):
-                total += weights[..., k, None] * (read(offset).astype(dtype) - centre)
-        return bands.put(y, total.astype(result_dtype), i)
+                y += s[..., k, None].astype(dtype) * (read(offset).astype(dtype) - centre)
+        return y.astype(result_dtype)
 
-    return bands.loop(step, jnp.zeros(u.shape, result_dtype), u, reach)
+    return with_neighbours(total, u, offsets, s)
 
 
 def _weighted_difference_fwd(u, s, offsets, result_dtype):
@@ -148,16 +161,12 @@ def _weighted_difference_bwd(offsets, result_dtype, residuals, dy):
     surplus = jnp.sum(m - s.astype(dy.dtype), axis=-1, keepdims=True)
     du = weighted_difference(dy, m, offsets) + surplus * dy
 
-    bands, reach = _bands(u), reach_of(offsets, u.shape)
-
-    def step(ds, _, i, window):
-        read = partial(Window(bands, i, reach).read, window)
+    def products(read, dy):
         centre = read((0, 0)).astype(dy.dtype)
-        dy_i = bands.take(dy, i)
-        products = ((read(offset).astype(dy.dtype) - centre) * dy_i for offset in offsets)
-        return bands.put(ds, jnp.stack([channel_sum(x) for x in products], axis=-1), i)
+        sums = (channel_sum((read(offset).astype(dy.dtype) - centre) * dy) for offset in offsets)
+        return jnp.stack(list(sums), axis=-1)
 
-    ds = bands.loop(step, jnp.zeros(s.shape, dy.dtype), u, reach)
+    ds = with_neighbours(products, u, offsets, dy)
     return du.astype(u.dtype), ds.astype(s.dtype)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sdnjax.ops.bands import Window, bands_of, channel_sum, reach_of
+from sdnjax.ops.bands import channel_sum
 from sdnjax.ops.neighbours import (
     accumulation_dtype,
     check_name,
@@ -17,6 +17,7 @@ from sdnjax.ops.neighbours import (
     shift,
     tap_offsets,
     weighted_difference,
+    with_neighbours,
 )
 
 SIMILARITIES = ("charbonnier", "relative", "gaussian", "cosine", "constant")
@@ -119,16 +120,13 @@ def squared_distances(v, offsets):
     half = offsets[: len(offsets) // 2]
     if not half:
         return jnp.zeros((*v.shape[:3], 1), dtype)
-    reach = reach_of(offsets, v.shape)
-    bands = bands_of(v.shape, v.shape[3] * dtype.itemsize)
 
-    def step(d2, _, i, window):
-        read = partial(Window(bands, i, reach).read, window)
+    def sums(read):
         centre = read((0, 0)).astype(dtype)
         squares = (jnp.square(read(offset).astype(dtype) - centre) for offset in half)
-        return bands.put(d2, jnp.stack([channel_sum(square) for square in squares], axis=-1), i)
+        return jnp.stack([channel_sum(square) for square in squares], axis=-1)
 
-    d2 = bands.loop(step, jnp.zeros((*v.shape[:3], len(half)), dtype), v, reach)
+    d2 = with_neighbours(sums, v, offsets)
     d2 = jnp.where(inside(v.shape, half), d2, 0)
     # d² is symmetric: the second half of the taps holds what the neighbours hold in the first.
     rest = [shift(d2[..., k], tuple(-n for n in half[k])) for k in reversed(range(len(half)))]

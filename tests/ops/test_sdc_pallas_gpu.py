@@ -16,7 +16,6 @@ from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 from sdnjax.ops.neighbours import tap_offsets
 from sdnjax.ops.sdc import semantic_difference_conv, which_implementation
 from sdnjax.ops.sdc.pallas_gpu import semantic_difference
-from sdnjax.ops.sdc.pallas_gpu import semantic_difference as sdc_on_gpu
 from sdnjax.ops.sdc.pallas_gpu.common import Taps
 from sdnjax.ops.sdc.pallas_gpu.kernel_gradient import kernel_gradient
 from sdnjax.ops.sdc.pallas_gpu.map_gradient import map_gradient
@@ -174,8 +173,8 @@ def test_constant_features_give_exactly_nothing():
 
 @pytest.fixture
 def on_hopper(monkeypatch):
-    module = __import__(sdc_on_gpu.__module__, fromlist=["target_device_kind"])
-    monkeypatch.setattr(module, "target_device_kind", lambda: "NVIDIA H100 80GB HBM3")
+    device = ("gpu", "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(f"{semantic_difference.__module__}.target_device", lambda: device)
 
 
 def test_the_cpu_is_refused_by_name_and_passed_over_without():

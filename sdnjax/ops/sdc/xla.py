@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sdnjax.ops.bands import Bands, Window, bands_of, channel_sum, reach_of
+from sdnjax.ops.bands import Bands, Window, bands_of, channel_sum, reach_of, works_in_bands
 from sdnjax.ops.neighbours import Offsets, accumulation_dtype, tap_offsets
 
-# Bytes of weighted differences per band, and their share of the image where that is less. On the
-# CPU anything from 2 to 8 MiB is equally fast at 64 to 256 channels.
-BAND_BYTES = 8 * 2**20
+# Weighted differences per band as a share of the image, and in bytes where a CPU's caches count:
+# anything from 2 to 8 MiB is equally fast there at 64 to 256 channels.
 BAND_SHARE = 1 / 2
+CPU_BAND_BYTES = 8 * 2**20
 
 
 def semantic_difference(u, s, kernel, *, dilation, precision):
@@ -44,7 +44,9 @@ class _Taps:
         offsets, size = tap_offsets((kh, kw), dilation), accumulation_dtype(u.dtype).itemsize
         together = kernel.size <= u.size
         width = size * ci * (len(offsets) - 1 if together else 1)
-        limit = int(min(BAND_BYTES, BAND_SHARE * size * u.size))
+        limit = int(BAND_SHARE * size * u.size)
+        if works_in_bands():
+            limit = min(limit, CPU_BAND_BYTES)
         # At least as many pixels as columns: each product reads the whole kernel.
         bands = bands_of(u.shape, width, limit=limit, least=co)
         return cls(offsets, together, bands, reach_of(offsets, u.shape))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sdnjax.ops.devices import target_device
 from sdnjax.ops.neighbours import inside, mirror, tap_offsets
 from sdnjax.ops.sdc.pallas_gpu import common
 from sdnjax.ops.sdc.pallas_gpu.kernel_gradient import kernel_gradient
@@ -29,14 +30,14 @@ def semantic_difference(u, s, kernel, *, dilation, precision, interpret=None):
     """
     del precision
     if not interpret and not is_hopper():
-        raise NotImplementedError(f"needs an NVIDIA Hopper GPU, not {target_device_kind()}")
+        raise NotImplementedError(f"needs an NVIDIA Hopper GPU, not {target_device()[1]}")
     _refuse_arrays(u, kernel)
     return _semantic_difference(u, s, kernel, dilation, interpret)
 
 
 def is_hopper() -> bool:
     """Whether programs traced here are for NVIDIA GPUs of compute capability 9.0."""
-    return bool(re.search(r"\bG?H(100|200|20|800)\b", target_device_kind()))
+    return bool(re.search(r"\bG?H(100|200|20|800)\b", target_device()[1]))
 
 
 def _refuse_arrays(u, kernel):
@@ -48,17 +49,6 @@ def _refuse_arrays(u, kernel):
         )
     if kernel.shape[0] * kernel.shape[1] == 1:
         raise NotImplementedError("a 1×1 kernel has no taps around its centre")
-
-
-def target_device_kind() -> str:
-    """Kind of the devices that a program traced here is for: the mesh's in use, or the default."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if not mesh.empty and mesh.abstract_device is not None:
-        return mesh.abstract_device.device_kind
-    device = jax.config.jax_default_device
-    if device is None or isinstance(device, str):
-        device = jax.devices(device)[0]
-    return device.device_kind
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

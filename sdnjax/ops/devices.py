@@ -1,0 +1,18 @@
+"""For which devices a program is being traced."""
+
+import jax
+
+
+def target_device() -> tuple[str, str]:
+    """Platform ("cpu", "gpu", "tpu") and kind of the mesh's devices in use, or of the default one.
+
+    A hint for choosing between forms that are all right everywhere, or for refusing: `jax.jit`
+    may still be told to run elsewhere.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty and mesh.abstract_device is not None:
+        return mesh.abstract_device.platform, mesh.abstract_device.device_kind
+    device = jax.config.jax_default_device
+    if device is None or isinstance(device, str):
+        device = jax.devices(device)[0]
+    return device.platform, device.device_kind
