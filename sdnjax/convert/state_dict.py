@@ -25,10 +25,10 @@ def find_state_dict(content: Mapping[str, Any], source: str) -> dict[str, np.nda
     for place in ("", *PLACES):
         inside = content.get(place) if place else content
         if isinstance(inside, Mapping):
-            state = {str(k): as_array(v, f"{source}: {k}") for k, v in inside.items() if _like(v)}
+            state = {k: v for k, v in inside.items() if _like(v)}
             if state:
-                return state
-    keys = ", ".join(str(k) for k in list(content)[:5])
+                return {_name(k, source): as_array(v, f"{source}: {k}") for k, v in state.items()}
+    keys = ", ".join(repr(k)[:50] for k in list(content)[:5])
     raise InputError(
         f"{source} holds no tensors, neither at its top nor under {', '.join(PLACES)}; "
         f"it has {keys or 'nothing'}"
@@ -75,6 +75,12 @@ def as_array(value: Any, where: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise InputError(f"{where} holds {array.dtype}: only real numbers can be converted")
     return array
+
+
+def _name(key: Any, source: str) -> str:
+    if not isinstance(key, str) or len(key) > 300 or not key.isprintable():
+        raise InputError(f"{source} has a tensor without a printable name: {repr(key)[:50]}")
+    return key
 
 
 def _like(value: Any) -> bool:
