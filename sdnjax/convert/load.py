@@ -95,10 +95,13 @@ def load(
     unnamed = sorted(leaves.keys() - {r.variable for r in rows} - fresh)
     problems += [f"{path} has no tensor in this format" for path in unnamed]
     used, known = {r.tensor for r in wanted}, {r.tensor for r in rows}
-    allowed = (*ignore, *(k for k in known - used))
     left = [k for k in state if k not in used]
-    extra = [k for k in left if not k.endswith(tuple(table.IGNORED)) and not k.startswith(allowed)]
-    problems += [f"{k} is left over" for k in extra]
+    endings, beginnings = tuple(table.IGNORED), tuple(ignore)
+    problems += [
+        f"{k} is left over"
+        for k in left
+        if k not in known and not k.endswith(endings) and not k.startswith(beginnings)
+    ]
     if problems:
         advice = _advice(unnamed, len(problems) > len(leaves) // 2, state)
         raise DoesNotFit(name, problems, advice)
@@ -147,9 +150,8 @@ def _take(
         theirs, shape = state[row.tensor], leaves[row.variable]
         try:
             value = to_ours(row, theirs)
-        except (ValueError, IndexError):  # a rank that the layout does not know
-            problems.append(f"{row.tensor} is {theirs.shape}, which gives no {shape}")
-            continue
+        except (ValueError, IndexError):  # a rank that the layout does not know, uneven parts
+            value = np.empty(0)
         axis = inflated.get(row.variable)
         if axis is not None and value.ndim == len(shape) and value.shape[axis] != shape[axis]:
             n, ours = value.shape[axis], shape[axis]
@@ -170,7 +172,7 @@ def _take(
             problems.append(f"{row.tensor} has values too large for {dtype}")
         else:
             values[row.variable] = narrow
-    return values, problems, said
+    return values, list(dict.fromkeys(problems)), said
 
 
 def _cast(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
