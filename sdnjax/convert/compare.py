@@ -187,10 +187,10 @@ def _activations(
         result, calls = record_calls(lambda: model.apply(variables, images, train=False))
         found = {f"{call.path}/": call.output for call in calls if hasattr(call.output, "shape")}
         order.update({path: i for i, path in enumerate(found)})
-        made = {id(x): order[path] for path, x in found.items()}
+        made, last = {id(x): order[path] for path, x in found.items()}, len(found)
         for name, x in result.items() if isinstance(result, Mapping) else ():
             if hasattr(x, "shape"):
-                order[name] = made.get(id(x), len(made)) + 0.5
+                order[name] = made.get(id(x), last) + 0.5
                 found[name] = x
         return found
 

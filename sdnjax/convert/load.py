@@ -52,11 +52,7 @@ def load(
       model: called as `model(images, train=…)`.
       source: a `.pth`, `.pt`, `.safetensors` or `.npz` file, or a mapping of name → array
         or PyTorch tensor.
-      table: the format, a module such as `sdnjax.convert.mmseg_fcn`: `rows(model)`, `IGNORED`
-        and, if it needs them, `CLASSIFIERS` (parts of the paths of leaves that belong to the
-        classes; default `("classifier/",)`), `adapt(model, state) → (state, notes)` (what no
-        row can say, such as resizing position embeddings; the notes are reported) and
-        `constants(model)` (see `to_torch`).
+      table: the format, a module such as `sdnjax.convert.mmseg_fcn`; see `sdnjax.convert`.
       reinitialise: parts of the network ("neck", "decoder/classifier") that start at their
         initial values, whatever the file holds.
       new_classes: the classifiers start at their initial values: other classes.
@@ -78,7 +74,9 @@ def load(
     name = str(source) if isinstance(source, str | Path) else "the state dict"
     content = read_file(source) if isinstance(source, str | Path) else source
     rows, notes = table.rows(model), []
-    state = strip_prefix(find_state_dict(content, name), {r.tensor for r in rows}, name)
+    state = find_state_dict(content, name)
+    prefixes = getattr(table, "PREFIXES", ())
+    state = strip_prefix(state, {r.tensor for r in rows}, name, prefixes)
     if hasattr(table, "adapt"):
         state, notes = table.adapt(model, state)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,19 +36,22 @@ def find_state_dict(content: Mapping[str, Any], source: str) -> dict[str, np.nda
 
 
 def strip_prefix(
-    state: Mapping[str, np.ndarray], wanted: Iterable[str], source: str
+    state: Mapping[str, np.ndarray],
+    wanted: Iterable[str],
+    source: str,
+    more: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """The state dict under the names of a table: without the prefix that hides most of them.
 
     Wrappers put "module." (data parallel) or "model." before every name. Names without the
-    prefix stay as they are.
+    prefix stay as they are. `more` prefixes are a table's own.
     """
     wanted = set(wanted)
 
     def renamed(prefix: str) -> list[str]:
         return [name.removeprefix(prefix) for name in state]
 
-    best = max(("", *PREFIXES), key=lambda prefix: len(wanted.intersection(renamed(prefix))))
+    best = max(("", *PREFIXES, *more), key=lambda prefix: len(wanted.intersection(renamed(prefix))))
     names = renamed(best)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 
 from sdnjax.config import nearest
-from sdnjax.convert import mmseg_fcn, mmseg_fpn, torchvision_resnet
+from sdnjax.convert import hf_resnet, mmseg_fcn, mmseg_fpn, torchvision_resnet
 from sdnjax.errors import InputError
 
 TABLES: dict[str, ModuleType] = {
-    table.__name__.rpartition(".")[2]: table for table in (mmseg_fcn, mmseg_fpn, torchvision_resnet)
+    table.__name__.rpartition(".")[2]: table
+    for table in (mmseg_fcn, mmseg_fpn, hf_resnet, torchvision_resnet)
 }
 
 

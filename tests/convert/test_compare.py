@@ -25,7 +25,7 @@ class Two(nn.Module):
         first = ConvBNReLU(4, 3, name="stem1")(x, train=train)
         second = ConvBNReLU(6, 3, stride=2, name="stem2")(first, train=train)
         scores = Classifier(3, name="classifier")(second, train=train)
-        return {"logits": 2.0 * scores, "stage1": first}
+        return {"logits": 2.0 * scores, "stage1": first, "scores": scores}
 
 
 ROWS = [
@@ -46,6 +46,7 @@ def network():
     captured = state["intermediates"]
     saved = {
         "logits": outputs["logits"],
+        "stage1": outputs["stage1"],
         "head": captured["classifier"]["seg"]["__call__"][0],
         "net.3.inner": captured["stem2"]["__call__"][0],
         "net.3.inner.bn": captured["stem2"]["bn"]["__call__"][0],
@@ -79,12 +80,12 @@ def test_layers_that_agree_come_in_the_order_of_computation(network):
     variables, images, saved = network
     differences = compare_activations(Two(), variables, ROWS, saved, images)
     assert [d.theirs for d in differences] == [
-        "net.0.conv", "net.0", "net.3.inner.bn", "net.3.inner", "head", "logits"
+        "net.0.conv", "net.0", "stage1", "net.3.inner.bn", "net.3.inner", "head", "logits"
     ]  # fmt: skip
     assert max(d.relative for d in differences) < 1e-6
     assert [d.ours for d in differences][-3:] == ["stem2", "classifier/seg", "logits"]
     text = format_differences(differences, 1e-5)
-    assert text.splitlines()[-1].startswith("6 tensors agree to 1e-05; largest")
+    assert text.splitlines()[-1].startswith("7 tensors agree to 1e-05; largest")
 
 
 def test_the_first_layer_that_departs_is_named(network):
@@ -100,11 +101,11 @@ def test_the_first_layer_that_departs_is_named(network):
     np.testing.assert_allclose(relative["net.3.inner"], 0.01, rtol=0.02)
     lines = format_differences(differences, 1e-5).splitlines()
     assert lines[-1] == (
-        "4 of 6 tensors depart by more than 1e-05; the first is net.3.inner.bn (stem2/bn)"
+        "4 of 7 tensors depart by more than 1e-05; the first is net.3.inner.bn (stem2/bn)"
     )
-    assert lines[3].startswith("net.3.inner.bn ") and lines[3].endswith("stem2/bn  ←")
-    assert lines[5].endswith("classifier/seg  ← not finite")
-    assert lines[6].endswith("logits  ← (2, 5, 4, 2) there, (2, 5, 4, 3) here")
+    assert lines[4].startswith("net.3.inner.bn ") and lines[4].endswith("stem2/bn  ←")
+    assert lines[6].endswith("classifier/seg  ← not finite")
+    assert lines[7].endswith("logits  ← (2, 5, 4, 2) there, (2, 5, 4, 3) here")
     brief = format_differences(differences, 1e-5, most=2).splitlines()
     assert [line.split()[0] for line in brief] == ["there", "head", "logits", "4"]
 

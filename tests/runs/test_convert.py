@@ -12,7 +12,7 @@ from sdnjax.convert.files import read_file, write_file
 from sdnjax.convert.tables import TABLES
 from sdnjax.losses import cross_entropy
 from sdnjax.models.config import Model
-from tests.runs.test_entry_points import SMALL, assert_one_line, call, camvid, config  # noqa: F401
+from tests.runs.test_entry_points import SMALL, assert_one_line
 from tests.training.tiny import Tiny
 
 ROWS = [
@@ -43,7 +43,7 @@ def state():
 
 
 @pytest.fixture
-def converted(call, config, camvid, state, tmp_path):  # noqa: F811
+def converted(call, config, camvid, state, tmp_path):
     """Arguments of train.py and the work directory that from-torch made."""
     write_file(tmp_path / "theirs.safetensors", state)
     words = (config, "--data.dir", camvid, "--workdir", tmp_path / "run", *SMALL)
@@ -75,7 +75,7 @@ def variables_of(state):
     }
 
 
-def test_a_converted_network_predicts_trains_and_goes_back(call, converted, state, tmp_path):  # noqa: F811
+def test_a_converted_network_predicts_trains_and_goes_back(call, converted, state, tmp_path):
     words, run = converted
     back = tmp_path / "back.safetensors"
     status, out, err = call("convert.py", "to-torch", run, back)
@@ -99,7 +99,7 @@ def test_a_converted_network_predicts_trains_and_goes_back(call, converted, stat
     assert "from step 0 to 6" in out and "step 6/6" in out
 
 
-def test_what_does_not_fit_leaves_nothing_behind(call, config, state, tmp_path):  # noqa: F811
+def test_what_does_not_fit_leaves_nothing_behind(call, config, state, tmp_path):
     file, run = tmp_path / "x.npz", tmp_path / "run"
     bad = {k: v for k, v in state.items() if k != "head.bias"} | {"extra": np.ones(2, np.float32)}
     write_file(file, bad)
@@ -169,7 +169,7 @@ def reference(state, batch):
     return saved, theirs(gradient, {}), theirs(stepped, stats)
 
 
-def test_compare(call, converted, state, batch, tmp_path):  # noqa: F811
+def test_compare(call, converted, state, batch, tmp_path):
     _, run = converted
     with jax.enable_x64(True):
         activations, gradients, stepped = reference(state, batch)
@@ -197,7 +197,7 @@ def test_compare(call, converted, state, batch, tmp_path):  # noqa: F811
     assert "1 of 9 tensors depart by more than 1e-05; the first is net.1.running_var" in out
 
 
-def test_mistakes_of_compare(call, converted, state, batch, tmp_path):  # noqa: F811
+def test_mistakes_of_compare(call, converted, state, batch, tmp_path):
     _, run = converted
     assert_one_line(call("convert.py", "compare", run), "nothing to compare")
     write_file(tmp_path / "x.npz", {"head": state["head.weight"]})
@@ -208,7 +208,7 @@ def test_mistakes_of_compare(call, converted, state, batch, tmp_path):  # noqa: 
     assert_one_line(result, "y.npz has no tensor 'labels'")
 
 
-def test_inspect(call, config):  # noqa: F811
+def test_inspect(call, config):
     status, out, err = call("convert.py", "inspect", config, "--size", "9,7", "--depth", "1")
     assert (status, err) == (0, "")
     parameters = 216 + 16 + 2 * (8 * K + K)
@@ -219,7 +219,7 @@ def test_inspect(call, config):  # noqa: F811
     assert_one_line(call("convert.py", "inspect", config, "--size", "9"), "height,width")
 
 
-def test_verbs(call):  # noqa: F811
+def test_verbs(call):
     status, out, _ = call("convert.py", "--help")
     assert status == 0 and all(f"convert.py {verb}" in out for verb in ("from-torch", "inspect"))
     assert_one_line(call("convert.py", "to-toch"), "unknown verb", "did you mean to-torch")
