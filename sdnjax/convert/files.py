@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -34,7 +35,8 @@ def read_file(path: str | Path) -> Mapping[str, Any]:
     if reader is None:
         raise InputError(f"{path}: not one of the endings {', '.join(readers)}")
     try:
-        return reader(path)
+        with warnings.catch_warnings(action="ignore"):  # of parsers, about what damage looks like
+            return reader(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sdnjax.convert.inert_pickle import Opaque
 from sdnjax.errors import InputError
 
 # Where trainers put the state dict, in the order in which they are looked for.
@@ -15,15 +16,14 @@ PREFIXES = ("module.", "model.", "module.model.", "model.module.")
 
 
 def find_state_dict(content: Mapping[str, Any], source: str) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint: at its top, or in one of `PLACES`.
+    """The tensors of a checkpoint: in one of `PLACES`, or else at its top.
 
     Beside a state dict, whatever a trainer saved (settings, optimizer, logs) is left alone;
     within it, whatever is no tensor is too.
     """
     if not isinstance(content, Mapping):
         raise InputError(f"{source} holds a {type(content).__name__}, not tensors by name")
-    for place in ("", *PLACES):
-        inside = content.get(place) if place else content
+    for inside in (*(content.get(place) for place in PLACES), content):
         if isinstance(inside, Mapping):
             state = {k: v for k, v in inside.items() if _like(v)}
             if state:
@@ -64,6 +64,8 @@ def as_array(value: Any, where: str) -> np.ndarray:
 
     Knows PyTorch's tensors by their methods, without importing it.
     """
+    if isinstance(value, Opaque):
+        raise InputError(f"{where} is a tensor of a kind that is not read ({value.name})")
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":
@@ -88,4 +90,5 @@ def _name(key: Any, source: str) -> str:
 
 def _like(value: Any) -> bool:
     """Arrays and tensors, not the scalars and lists that trainers save beside them."""
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+    tensor = isinstance(value, Opaque) and value.name.startswith("torch._utils._rebuild")
+    return tensor or (hasattr(value, "shape") and hasattr(value, "dtype"))

@@ -86,7 +86,8 @@ def summarize(
         cost.setdefault(path, [0, 0, 0])[0] += math.prod(leaf.shape)
     unused = {p.split("/")[0] for p in cost} - {p.split("/")[0] for p in kinds}
     for path in sorted(unused):
-        kinds[path], outputs[path] = type(getattr(model, path, None)).__name__, None
+        module = getattr(model, path, None)
+        kinds[path], outputs[path] = type(module).__name__ if module is not None else "", None
     return [Layer(p, kinds[p], outputs[p], *_with_inner(p, cost)) for p in kinds]
 
 

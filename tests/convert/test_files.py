@@ -114,6 +114,17 @@ def test_a_whole_module_is_refused(tmp_path, torch):
         read_file(tmp_path / "x.pt")
 
 
+@pytest.mark.parametrize("kind", ["sparse", "complex"])
+def test_kinds_of_tensors_that_are_not_read(tmp_path, torch, kind):
+    tensor = {
+        "sparse": lambda: torch.eye(3).to_sparse(),
+        "complex": lambda: torch.ones(2, dtype=torch.complex64),
+    }[kind]()
+    torch.save({"state_dict": {"w": torch.ones(2), "x": tensor}}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"x\.pth: x is a tensor of a kind that is not read"):
+        arrays(tmp_path / "x.pth")
+
+
 def test_tensors_in_memory(torch):
     weight = torch.nn.Parameter(torch.randn(3, 2).bfloat16())
     np.testing.assert_array_equal(as_array(weight, ""), weight.detach().float().numpy())
@@ -407,7 +418,7 @@ def test_where_the_state_dict_is():
     for content in (
         {"w": weight, "epoch": 3},
         {"state_dict": {"w": weight}, "epoch": weight[0].item()},
-        {"model": {"w": weight}, "optimizer": {"w": 2}},
+        {"model": {"w": weight}, "optimizer": {"w": 2}, "best_accuracy": np.float32(3)},
     ):
         assert_same(find_state_dict(content, "x"), {"w": weight})
     with pytest.raises(InputError, match=r"x holds no tensors.*it has 'epoch'"):
