@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import struct
 import zipfile
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from sdnjax.errors import InputError
 DAMAGED = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error)
 MAGIC = 0x1950A86A20F9469CFC6C
 BFLOAT16 = "bfloat16"
+MOST_EXPANDED = 2**24  # numbers of a tensor that repeats its storage by strides of 0
 # Storage class and dtype, as PyTorch names them; None: a kind that is not read.
 DTYPES = {
     "Float": ("float32", "<f4"),
@@ -68,6 +70,8 @@ class Tensor:
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         count = 0 if 0 in self.shape else last + 1
         room = len(data) // kind.itemsize
+        if math.prod(self.shape) > max(room, MOST_EXPANDED):
+            raise InputError(f"{self.where}: a tensor of {self.shape} made of {room} numbers")
         if self.offset + count > room:
             raise InputError(
                 f"{self.where}: a tensor of {self.shape} reaches beyond its storage of {room}"
@@ -78,7 +82,7 @@ class Tensor:
         strides = tuple(s * values.itemsize for s in self.strides)
         try:
             view = np.lib.stride_tricks.as_strided(values, self.shape, strides, writeable=False)
-        except (ValueError, OverflowError) as error:
+        except ValueError as error:  # too many axes
             raise InputError(f"{self.where}: no array can be {self.shape} ({error})") from None
         return view if dtype is None else view.astype(dtype)
 

@@ -251,7 +251,8 @@ DAMAGED_TENSORS = {
     "no sizes": tensor(strides=(-1, 1)),
     "offset, shape": tensor(shape=(2**60, 3), strides=(0, 1)),
     "or strides are": tensor(shape=(2,)),
-    "no array can be": tensor(shape=(2**40, 2**40), strides=(0, 0)),
+    "no array can be": tensor(shape=(1,) * 65, strides=(0,) * 65),
+    "made of 6 numbers": tensor(shape=(2**40, 2**40), strides=(0, 0)),
     "x/data/1 is missing": tensor(key="1"),
     "unknown persistent id": Id(("storage",)),
 }
@@ -262,11 +263,6 @@ def test_tensors_that_do_not_fit_their_storage(tmp_path, message):
     path = write_pth(tmp_path / "x.pth", {"state_dict": {"a": DAMAGED_TENSORS[message]}})
     with pytest.raises(InputError, match=f"x.pth.*{message}"):
         arrays(path)
-
-
-def test_a_tensor_of_stride_zero_takes_no_memory_until_it_is_known_to_fit(tmp_path):
-    path = write_pth(tmp_path / "x.pth", {"a": tensor(shape=(2**20, 2**20), strides=(0, 0))})
-    assert arrays(path)["a"].shape == (2**20, 2**20)  # 4 TiB
 
 
 def test_zip_bombs(tmp_path):

@@ -154,7 +154,8 @@ def test_another_network_is_recognised():
 
 def test_other_classes_on_request():
     model = Tiny(num_classes=7)
-    with pytest.raises(DoesNotFit, match=r"head.weight is \(4, 6, 1, 1\), the network has \(7, 6"):
+    message = r"head.weight is \(4, 6, 1, 1\), the network has \(7, 6, .* Ask for new classes"
+    with pytest.raises(DoesNotFit, match=message):
         convert(STATE, model)
     leaves, lines = convert(STATE, model, new_classes=True, seed=3)
     images = np.zeros((1, 64, 64, 3), np.float32)
@@ -182,6 +183,10 @@ def test_other_input_channels_on_request(channels):
         f"inflated: conv.weight from 3 to {channels} input channels, each the mean of the 3 "
         f"times 3/{channels}"
     )
+    four = {**STATE, "conv.weight": np.ones((6, 4, 3, 3), np.float32)}
+    leaves, lines = convert(four, input_channels=3)
+    np.testing.assert_allclose(leaves["params/conv/kernel"], 4 / 3, rtol=1e-6)
+    assert "from 4 to 3 input channels" in lines[1]
 
 
 def test_parts_that_start_anew_and_tensors_that_are_not_wanted():
