@@ -81,14 +81,13 @@ def from_torch_command(argv: Sequence[str]) -> int:
 def to_torch_command(argv: Sequence[str]) -> int:
     """The network of a run as a state dict that the original loads strictly.
 
-    python convert.py to-torch runs/cityscapes_fcn_r50 fcn_r50.safetensors
+    python convert.py to-torch runs/cityscapes_fcn_r50 fcn_r50.pth
 
-    A .safetensors or .npz; PyTorch makes a .pth of it:
-    torch.save(safetensors.torch.load_file("fcn_r50.safetensors"), "fcn_r50.pth")
+    A .pth (for torch.load with weights_only=True), .safetensors or .npz.
     """
     parser = _parser("to-torch WORKDIR FILE [options]", to_torch_command)
     parser.add_argument("workdir", type=Path, help="work directory of a run")
-    parser.add_argument("file", type=Path, help="file to write, .safetensors or .npz")
+    parser.add_argument("file", type=Path, help="file to write: .pth, .safetensors or .npz")
     parser.add_argument("--step", type=int, help="step of the checkpoint [the latest]")
     parser.add_argument("--table", help=TABLE)
     parser.add_argument(

@@ -14,6 +14,7 @@ import numpy as np
 
 from sdnjax.convert.safetensors_file import read_safetensors, write_safetensors
 from sdnjax.convert.torch_file import DAMAGED, read_torch
+from sdnjax.convert.torch_writer import write_torch_file
 from sdnjax.errors import InputError
 
 TORCH = (".pth", ".pt", ".bin", ".ckpt")
@@ -42,19 +43,13 @@ def read_file(path: str | Path) -> Mapping[str, Any]:
 
 
 def write_file(path: str | Path, state: Mapping[str, np.ndarray]) -> None:
-    """Name → array as `.safetensors` or `.npz`; never over a file that is there.
-
-    A `.pth` is PyTorch's to write: `torch.save({k: torch.from_numpy(v) for k, v in …}, path)`.
-    """
+    """Name → array as `.safetensors`, `.pth` or `.npz`; never over a file that is there."""
     path = Path(path)
-    if path.suffix not in (".safetensors", ".npz"):
-        raise InputError(f"{path}: tensors are written as .safetensors or .npz")
+    writers = {".safetensors": write_safetensors, ".pth": write_torch_file, ".npz": _write_npz}
+    if path.suffix not in writers:
+        raise InputError(f"{path}: tensors are written as {', '.join(writers)}")
     try:
-        if path.suffix == ".npz":
-            with path.open("xb") as file:
-                np.savez(file, **state)
-        else:
-            write_safetensors(path, state)
+        writers[path.suffix](path, state)
     except FileExistsError:
         raise InputError(f"{path} exists: name another file") from None
     except OSError as error:
@@ -82,6 +77,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             raise
         raise InputError(f"{path} is no .npz file or a damaged one ({str(error)[:100]})") from None
     return arrays
+
+
+def _write_npz(path: Path, state: Mapping[str, np.ndarray]) -> None:
+    with path.open("xb") as file:
+        np.savez(file, **state)
 
 
 def _check_npy(file: Any, size: int, where: str) -> None:

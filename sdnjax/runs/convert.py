@@ -81,7 +81,7 @@ def write_torch(
     drop: Sequence[str] = (),
     report: Callable[[str], None] = print,
 ) -> None:
-    """Writes the network of a work directory in a foreign layout, `.safetensors` or `.npz`.
+    """Writes the network of a work directory in a foreign layout: `.pth`, `.safetensors` or `.npz`.
 
     `drop` names parts ("neck") that the foreign network does not have.
     """

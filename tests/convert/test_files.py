@@ -35,15 +35,15 @@ def assert_same(found, expected):
         assert found[name].tobytes() == value.tobytes(), name
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".npz"])
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pth"])
 def test_what_is_written_is_read(tmp_path, ending):
     path = tmp_path / f"x{ending}"
     write_file(path, STATE)
     assert_same(arrays(path), STATE)
     with pytest.raises(InputError, match="exists"):
         write_file(path, STATE)
-    with pytest.raises(InputError, match=r"written as \.safetensors"):
-        write_file(tmp_path / "x.pth", STATE)
+    with pytest.raises(InputError, match=r"written as \.safetensors, \.pth, \.npz"):
+        write_file(tmp_path / "x.bin", STATE)
 
 
 def test_safetensors_is_the_packages(tmp_path):
@@ -70,6 +70,14 @@ def torch():
 
 class Settings(dict):
     """Stands for a trainer's own classes, which a reader does not have."""
+
+
+def test_pytorch_loads_what_is_written(tmp_path, torch):
+    state = {**STATE, "transposed": STATE["a.weight"].transpose(2, 0, 3, 1)}
+    write_file(tmp_path / "x.pth", state)
+    loaded = torch.load(tmp_path / "x.pth", weights_only=True)
+    assert all(x.is_contiguous() for x in loaded.values())
+    assert_same({k: x.numpy() for k, x in loaded.items()}, state)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -9,6 +9,7 @@ from PIL import Image
 
 from sdnjax.convert import batch_norm, conv
 from sdnjax.convert.files import read_file, write_file
+from sdnjax.convert.state_dict import find_state_dict
 from sdnjax.convert.tables import TABLES
 from sdnjax.losses import cross_entropy
 from sdnjax.models.config import Model
@@ -77,10 +78,10 @@ def variables_of(state):
 
 def test_a_converted_network_predicts_trains_and_goes_back(call, converted, state, tmp_path):
     words, run = converted
-    back = tmp_path / "back.safetensors"
+    back = tmp_path / "back.pth"
     status, out, err = call("convert.py", "to-torch", run, back)
     assert (status, err) == (0, "") and f"10 tensors of step 0 written to {back}" in out
-    for name, value in read_file(back).items():
+    for name, value in find_state_dict(read_file(back), "").items():
         assert value.dtype == state[name].dtype and value.tobytes() == state[name].tobytes()
 
     picture = tmp_path / "camvid" / "val" / "0.png"
@@ -115,8 +116,8 @@ def test_what_does_not_fit_leaves_nothing_behind(call, config, state, tmp_path):
     assert "ignored: extra, head.weight, net.1.num_batches_tracked" in out
     result = call("convert.py", "from-torch", config, file, "--workdir", run, *options[:-2])
     assert_one_line(result, "holds this run already", "--overwrite")
-    result = call("convert.py", "to-torch", run, tmp_path / "x.pth")
-    assert_one_line(result, "written as .safetensors or .npz")
+    result = call("convert.py", "to-torch", run, tmp_path / "x.bin")
+    assert_one_line(result, "written as .safetensors, .pth, .npz")
 
 
 @pytest.fixture
@@ -181,10 +182,11 @@ def test_compare(call, converted, state, batch, tmp_path):
     }
     words = ["compare", run, "--double", "--auxiliary_weight", "0.3"]
     words += ["--normalize_by", "all_pixels", "--optimizer.learning_rate", "0.1"]
+    named = []
     for kind, tensors in files.items():
         write_file(tmp_path / f"{kind}.npz", tensors)
-        words += [f"--{kind}", tmp_path / f"{kind}.npz"]
-    status, out, err = call("convert.py", *words, "--tolerance", "1e-6")
+        named += [f"--{kind}", tmp_path / f"{kind}.npz"]
+    status, out, err = call("convert.py", *words, *named, "--tolerance", "1e-6")
     assert (status, err) == (0, ""), (out, err)
     for count, kind in ((3, "activations"), (9, "parameters"), (7, "gradients"), (9, "step")):
         assert f"{kind}, {tmp_path / kind}.npz:" in out
@@ -192,7 +194,7 @@ def test_compare(call, converted, state, batch, tmp_path):
 
     stepped["net.1.running_var"] = stepped["net.1.running_var"] * (1 - 1 / 126)  # biased
     write_file(tmp_path / "biased.npz", stepped | batch)
-    status, out, _ = call("convert.py", *words[:-1], tmp_path / "biased.npz", "--lines", "2")
+    status, out, _ = call("convert.py", *words, "--step", tmp_path / "biased.npz", "--lines", "2")
     assert status == 1
     assert "1 of 9 tensors depart by more than 1e-05; the first is net.1.running_var" in out
 
