@@ -3,7 +3,7 @@
 from sdnjax.ops.difference_conv import central_difference_conv
 from sdnjax.ops.diffusion import anisotropic_diffusion
 from sdnjax.ops.resize import resize_bilinear, resize_nearest
-from sdnjax.ops.sdc import semantic_difference_conv
+from sdnjax.ops.sdc import semantic_difference_conv, which_implementation
 from sdnjax.ops.similarity import similarity_maps
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "resize_nearest",
     "semantic_difference_conv",
     "similarity_maps",
+    "which_implementation",
 ]

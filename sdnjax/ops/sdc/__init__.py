@@ -6,6 +6,10 @@ u's dtype. u reads as 0 outside the image and s says what comes of that. What it
 refuses with NotImplementedError.
 """
 
-from sdnjax.ops.sdc.api import IMPLEMENTATIONS, semantic_difference_conv
+from sdnjax.ops.sdc.api import (
+    IMPLEMENTATIONS,
+    semantic_difference_conv,
+    which_implementation,
+)
 
-__all__ = ["IMPLEMENTATIONS", "semantic_difference_conv"]
+__all__ = ["IMPLEMENTATIONS", "semantic_difference_conv", "which_implementation"]

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.neighbours import accumulation_dtype, as_pair, check_name
-from sdnjax.ops.sdc import reference, xla
+from sdnjax.ops.sdc import pallas_gpu, reference, xla
 from sdnjax.ops.similarity import Similarity, similarity_maps
 
 # Tried in this order; each refuses with NotImplementedError what it cannot serve.
 IMPLEMENTATIONS = {
+    "pallas_gpu": pallas_gpu.semantic_difference,
     "xla": xla.semantic_difference,
     "reference": reference.semantic_difference,
 }
@@ -49,9 +50,10 @@ def semantic_difference_conv(
             read as 0 outside, what a zero-padded unfold computes.
         stop_guidance_gradient: whether V is a constant to the gradient.
         precision: `jax.lax.Precision` of the matrix products.
-        implementation: `"xla"` (tap by tap, a few feature maps of memory, reverse mode only),
-            `"reference"` (the definition: gathers all patches) or None, the first in that order
-            that can serve.
+        implementation: `"pallas_gpu"` (fused kernels for NVIDIA Hopper GPUs, 16-bit floats),
+            `"xla"` (any device, little memory), both for reverse mode only, `"reference"` (the
+            definition: gathers all patches) or None, the first in that order that can serve; see
+            `which_implementation`.
 
     Returns:
         `[B, H, W, Co]` in u's dtype. Differences, weights and sums are float32 (float64 for
@@ -85,10 +87,48 @@ def semantic_difference_conv(
     ).astype(accumulation_dtype(u.dtype))
     kernel = jnp.asarray(kernel, u.dtype)
 
+    names = IMPLEMENTATIONS if implementation is None else (implementation,)
+    _, y = _first_that_serves(names, u, s, kernel, dilation=dilation, precision=precision)
+    return y
+
+
+def which_implementation(
+    u: jax.Array | jax.ShapeDtypeStruct,
+    kernel: jax.Array | jax.ShapeDtypeStruct,
+    *,
+    dilation: int | tuple[int, int] = 1,
+) -> str:
+    """Which implementation serves such arrays on the devices in use, and why none before it.
+
+        >>> which_implementation(u, kernel)
+        'xla (pallas_gpu: needs an NVIDIA Hopper GPU, not cpu)'
+
+    Arrays may be abstract: features `[B, H, W, Ci]` and a kernel `[kh, kw, Ci, Co]`. The devices
+    are those of the mesh in use (`jax.set_mesh`), else the default one.
+    """
+    u = jax.ShapeDtypeStruct(u.shape, u.dtype)
+    s = (*u.shape[:3], kernel.shape[0] * kernel.shape[1])
+    name = ""
+
+    def note_the_choice(u, s, kernel):
+        nonlocal name
+        options = {"dilation": as_pair("dilation", dilation), "precision": None}
+        name, y = _first_that_serves(IMPLEMENTATIONS, u, s, kernel, **options)
+        return y
+
+    s = jax.ShapeDtypeStruct(s, accumulation_dtype(u.dtype))
+    jax.eval_shape(note_the_choice, u, s, jax.ShapeDtypeStruct(kernel.shape, u.dtype))
+    return name
+
+
+def _first_that_serves(names, u, s, kernel, **options):
+    """The name, with the refusals of those before it, and the result."""
     refusals = []
-    for name in IMPLEMENTATIONS if implementation is None else (implementation,):
+    for name in names:
         try:
-            return IMPLEMENTATIONS[name](u, s, kernel, dilation=dilation, precision=precision)
+            y = IMPLEMENTATIONS[name](u, s, kernel, **options)
         except NotImplementedError as refusal:
             refusals.append(f"{name}: {refusal}")
+        else:
+            return f"{name} ({'; '.join(refusals)})" if refusals else name, y
     raise NotImplementedError("; ".join(refusals))
