@@ -26,7 +26,7 @@ from sdnjax.runs.compare import KINDS, compare_run
 from sdnjax.runs.convert import from_torch, write_torch
 from sdnjax.runs.workdir import load_experiment
 
-TABLE = f"format of the foreign names: {', '.join(TABLES)} [mmseg's of the network]"
+TABLE = f"format of the foreign names: {', '.join(TABLES)} [that of the network]"
 
 
 def from_torch_command(argv: Sequence[str]) -> int:

@@ -38,7 +38,7 @@ def from_torch(
     is, train.py goes on from it with --resume. Nothing is written unless everything fits.
 
     Args:
-      table: a key of `sdnjax.convert.tables.TABLES`; None for mmseg's of the network.
+      table: a key of `sdnjax.convert.tables.TABLES`; None for that of the network.
       reinitialise, new_classes, ignore: see `sdnjax.convert.load`.
       overwrite: whether a run that is there may be replaced.
     """
