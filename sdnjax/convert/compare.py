@@ -24,6 +24,8 @@ class Difference(NamedTuple):
 
     `largest` is the largest absolute difference, `relative` that over the largest value
     there. Another shape, or values that are not finite, are infinitely far; `note` says so.
+    `container`: the output of a module with layers inside, which the two sides may define
+    otherwise (with or without a residual, an activation), though it holds the same tensors.
     """
 
     theirs: str
@@ -31,6 +33,7 @@ class Difference(NamedTuple):
     largest: float
     relative: float
     note: str = ""
+    container: bool = False
 
 
 def compare_activations(
@@ -69,7 +72,11 @@ def compare_activations(
             raise InputError(f"{name!r} is no module of this format and no output here{hint}")
         theirs = _as_ours(name, np.asarray(array), here[ours].shape, layout)
         found.append((order[ours], difference(name, ours.rstrip("/"), here[ours], theirs)))
-    return [d for _, d in sorted(found, key=lambda item: item[0])]
+    layers = _layers(rows)
+    found = [
+        (i, d._replace(container=d.theirs in modules and d.theirs not in layers)) for i, d in found
+    ]
+    return [d for _, d in sorted(found, key=lambda item: (item[0], item[1].container))]
 
 
 def compare_tensors(
@@ -120,6 +127,20 @@ def difference(
     return Difference(theirs, ours, largest, largest / scale if largest else 0.0)
 
 
+def departures(differences: Sequence[Difference], tolerance: float) -> list[Difference]:
+    """What departs by more than `tolerance`, in order.
+
+    A container whose successor agrees does not count: it is defined otherwise there.
+    """
+    following = [*differences[1:], None]
+    return [
+        d
+        for d, after in zip(differences, following, strict=True)
+        if d.relative > tolerance
+        and not (d.container and after is not None and after.relative <= tolerance)
+    ]
+
+
 def format_differences(
     differences: Sequence[Difference], tolerance: float, most: int | None = None
 ) -> str:
@@ -127,25 +148,28 @@ def format_differences(
 
     `most`: lines that are shown, those that differ most; None for all.
     """
+    apart = departures(differences, tolerance)
     shown = list(differences)
     if most is not None and len(shown) > most:
-        worst = sorted(shown, key=lambda d: -d.relative)[:most]
+        worst = sorted(shown, key=lambda d: (d not in apart, -d.relative))[:most]
         shown = [d for d in shown if d in worst]
     width = max(len(d.theirs) for d in shown)
     lines = [f"{'there':<{width}}  {'largest':>9}  {'relative':>9}  here"]
     for d in shown:
-        mark = f"  ← {d.note}" if d.note else "  ←" if d.relative > tolerance else ""
+        mark = ""
+        if d in apart:
+            mark = f"  ← {d.note}" if d.note else "  ←"
+        elif d.relative > tolerance:
+            mark = "  (defined otherwise: what follows agrees)"
         lines.append(f"{d.theirs:<{width}}  {d.largest:9.2e}  {d.relative:9.2e}  {d.ours}{mark}")
-    first = next((d for d in differences if d.relative > tolerance), None)
-    if first is None:
-        worst = max(d.relative for d in differences)
-        lines.append(f"{len(differences)} tensors agree to {tolerance:g}; largest {worst:.2e}")
-    else:
-        count = sum(d.relative > tolerance for d in differences)
+    same = [d.relative for d in differences if d.relative <= tolerance]
+    if apart:
         lines.append(
-            f"{count} of {len(differences)} tensors depart by more than {tolerance:g}; "
-            f"the first is {first.theirs} ({first.ours})"
+            f"{len(apart)} of {len(differences)} tensors depart by more than {tolerance:g}; "
+            f"the first is {apart[0].theirs} ({apart[0].ours})"
         )
+    else:
+        lines.append(f"{len(same)} tensors agree to {tolerance:g}; largest {max(same):.2e}")
     return "\n".join(lines)
 
 
@@ -174,6 +198,19 @@ def matching_modules(rows: Sequence[Row]) -> dict[str, str]:
             if here:
                 matches[path] = here[min(i, len(here) - 1)]
     return matches
+
+
+def _layers(rows: Sequence[Row]) -> set[str]:
+    """Modules there that hold tensors and no modules, and match one of ours that is such."""
+    matches = matching_modules(rows)
+    theirs = {row.tensor.rpartition(".")[0] for row in rows}
+    ours = {row.variable.partition("/")[2].rpartition("/")[0] for row in rows}
+
+    def inner(paths: set[str], separator: str) -> set[str]:
+        return {p for p in paths if not any(q.startswith(p + separator) for q in paths)}
+
+    there, here = inner(theirs, "."), inner(ours, "/")
+    return {path for path in there if matches.get(path) in here}
 
 
 def _activations(

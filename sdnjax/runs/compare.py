@@ -18,6 +18,7 @@ from sdnjax.convert.compare import (
     Layout,
     compare_activations,
     compare_tensors,
+    departures,
     format_differences,
 )
 from sdnjax.convert.files import read_file
@@ -106,7 +107,7 @@ def compare_run(
                 found = compare_tensors(rows, ours, saved.tensors)
             report(f"{kind}, {path}:")
             report(format_differences(found, tolerance, lines))
-            agree &= all(d.relative <= tolerance for d in found)
+            agree &= not departures(found, tolerance)
     return agree
 
 

@@ -9,6 +9,7 @@ from sdnjax.convert import Row, batch_norm, conv
 from sdnjax.convert.compare import (
     compare_activations,
     compare_tensors,
+    departures,
     format_differences,
     matching_modules,
 )
@@ -108,6 +109,22 @@ def test_the_first_layer_that_departs_is_named(network):
     assert lines[7].endswith("logits  ← (2, 5, 4, 2) there, (2, 5, 4, 3) here")
     brief = format_differences(differences, 1e-5, most=2).splitlines()
     assert [line.split()[0] for line in brief] == ["there", "head", "logits", "4"]
+
+
+def test_a_container_that_is_defined_otherwise_is_no_departure(network):
+    """Its residual or activation may be counted in there; what follows tells."""
+    variables, images, saved = network
+    saved = {**saved, "net.0": saved["net.0"] + 1.0}
+    differences = compare_activations(Two(), variables, ROWS, saved, images)
+    assert [d.theirs for d in differences if d.container] == ["net.0", "net.3.inner"]
+    assert departures(differences, 1e-5) == []
+    text = format_differences(differences, 1e-5)
+    assert "stem1  (defined otherwise: what follows agrees)" in text
+    assert "6 tensors agree" in text
+    del saved["stage1"]
+    saved["net.3.inner.bn"] = saved["net.3.inner.bn"] + 1.0  # now what follows departs too
+    differences = compare_activations(Two(), variables, ROWS, saved, images)
+    assert [d.theirs for d in departures(differences, 1e-5)] == ["net.0", "net.3.inner.bn"]
 
 
 def test_layouts(network):
