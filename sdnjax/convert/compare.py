@@ -80,7 +80,11 @@ def compare_activations(
 
 
 def compare_tensors(
-    rows: Sequence[Row], ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray]
+    rows: Sequence[Row],
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, np.ndarray],
+    *,
+    floor: float = 0.0,
 ) -> list[Difference]:
     """Parameters, gradients, or parameters after a step: trees under both sides' names.
 
@@ -88,10 +92,11 @@ def compare_tensors(
       ours: `{"params": …, "batch_stats": …}`, or a part of it.
       theirs: name → array in the foreign layout, as `{k: p.grad for k, p in
         module.named_parameters()}`.
+      floor: a tensor with smaller values than this share of the largest one is measured by
+        that; for gradients, of which some (of a bias before a batch norm) are zero but for
+        rounding.
 
-    Returns the differences of the tensors that both have, in the order of the table. A
-    gradient that is zero but for rounding (of a bias before a batch norm) is measured by the
-    thousandth of the largest one, not by itself.
+    Returns the differences of the tensors that both have, in the order of the table.
 
     Raises:
       InputError: they have no tensor in common.
@@ -109,7 +114,7 @@ def compare_tensors(
         except (ValueError, IndexError):
             tensor = np.asarray(theirs[row.tensor])
         leaf = np.asarray(leaves[row.variable])
-        differences.append(difference(row.tensor, row.variable, leaf, tensor, largest / 1000))
+        differences.append(difference(row.tensor, row.variable, leaf, tensor, floor * largest))
     return differences
 
 
