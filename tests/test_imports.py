@@ -15,6 +15,7 @@ import pytest
         "sdnjax.convert",
         "sdnjax.experiment, sdnjax.inference.evaluation, sdnjax.training.loop",
         "sdnjax.runs.predict",
+        "sdnjax.runs.convert, sdnjax.runs.compare",
     ],
 )
 def test_no_tensorflow_and_no_pytorch(modules):

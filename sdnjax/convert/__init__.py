@@ -1,8 +1,19 @@
 """Foreign checkpoints into our variables and back.
 
-A foreign format is described by a table: a list of `Row`s, each of which joins one leaf of our
-variables with one foreign tensor. A family of networks has one file here with
-`rows(model) -> list[Row]` and `IGNORED`, the endings of tensor names that mean nothing to us.
+A foreign format is described by a table, a file of this package with
+
+    rows(model) -> list[Row]   each joins one leaf of our variables with one foreign tensor
+    IGNORED                    endings of the names of tensors that mean nothing to us
+
+and, if it needs them,
+
+    PREFIXES                   beginnings that its names may have, beside a wrapper's "module."
+    CLASSIFIERS                parts of the paths of leaves that belong to the classes;
+                               without it ("classifier/",)
+    adapt(model, state)        (state, notes): what no row can say, such as resizing position
+                               embeddings; the notes are reported
+    constants(model)           tensors beside those of the rows that the original's strict
+                               loading wants
 """
 
 from sdnjax.convert.export import to_torch

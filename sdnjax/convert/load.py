@@ -33,7 +33,7 @@ def load(
     *,
     reinitialise: Sequence[str] = (),
     new_classes: bool = False,
-    input_channels: int = 3,
+    input_channels: int | None = None,
     ignore: Sequence[str] = (),
     seed: int = 0,
     image_size: tuple[int, int] = (64, 64),
@@ -52,17 +52,13 @@ def load(
       model: called as `model(images, train=…)`.
       source: a `.pth`, `.pt`, `.safetensors` or `.npz` file, or a mapping of name → array
         or PyTorch tensor.
-      table: the format, a module such as `sdnjax.convert.mmseg_fcn`: `rows(model)`, `IGNORED`
-        and, if it needs them, `CLASSIFIERS` (parts of the paths of leaves that belong to the
-        classes; default `("classifier/",)`), `adapt(model, state) → (state, notes)` (what no
-        row can say, such as resizing position embeddings; the notes are reported) and
-        `constants(model)` (see `to_torch`).
+      table: the format, a module such as `sdnjax.convert.mmseg_fcn`; see `sdnjax.convert`.
       reinitialise: parts of the network ("neck", "decoder/classifier") that start at their
         initial values, whatever the file holds.
       new_classes: the classifiers start at their initial values: other classes.
-      input_channels: of the images. Where the file's first convolution has another number,
-        it is inflated: its mean over the file's channels for each of ours, times
-        theirs / ours, so that a grey image has the response that it had.
+      input_channels: of the images, where they or the file's are not 3. The first
+        convolution is then inflated: its mean over the file's channels for each of ours,
+        times theirs / ours, so that a grey image has the response that it had.
       ignore: beginnings of names of the file that are not wanted.
       seed: of initial values.
       image_size: with which the network is traced.
@@ -78,32 +74,42 @@ def load(
     name = str(source) if isinstance(source, str | Path) else "the state dict"
     content = read_file(source) if isinstance(source, str | Path) else source
     rows, notes = table.rows(model), []
-    state = strip_prefix(find_state_dict(content, name), {r.tensor for r in rows}, name)
+    state = find_state_dict(content, name)
+    prefixes = getattr(table, "PREFIXES", ())
+    state = strip_prefix(state, {r.tensor for r in rows}, name, prefixes)
     if hasattr(table, "adapt"):
         state, notes = table.adapt(model, state)
 
-    leaves = leaf_shapes(model, image_size, input_channels)
+    channels = input_channels or 3
+    leaves, inflated = leaf_shapes(model, image_size, channels), {}
+    if input_channels is not None:
+        inflated = _differing(leaves, leaf_shapes(model, image_size, channels + 1))
     check_rows(rows, leaves)
     fresh = leaves_of(leaves, reinitialise)
-    if new_classes:
-        classifiers = getattr(table, "CLASSIFIERS", ("classifier/",))
-        fresh |= {p for p in leaves if any(part in p for part in classifiers)}
+    parts = getattr(table, "CLASSIFIERS", ("classifier/",))
+    classifiers = {p for p in leaves if any(part in p for part in parts)}
+    fresh |= classifiers if new_classes else set()
     wanted = [row for row in rows if row.variable not in fresh]
-    inflated = _differing(leaves, leaf_shapes(model, image_size, 3)) if input_channels != 3 else {}
 
     values, problems, said = _take(wanted, state, leaves, inflated, np.dtype(dtype))
     unnamed = sorted(leaves.keys() - {r.variable for r in rows} - fresh)
     problems += [f"{path} has no tensor in this format" for path in unnamed]
     used, known = {r.tensor for r in wanted}, {r.tensor for r in rows}
-    allowed = (*ignore, *(k for k in known - used))
     left = [k for k in state if k not in used]
-    extra = [k for k in left if not k.endswith(tuple(table.IGNORED)) and not k.startswith(allowed)]
-    problems += [f"{k} is left over" for k in extra]
+    endings, beginnings = tuple(table.IGNORED), tuple(ignore)
+    problems += [
+        f"{k} is left over"
+        for k in left
+        if k not in known and not k.endswith(endings) and not k.startswith(beginnings)
+    ]
     if problems:
-        advice = _advice(unnamed, len(problems) > len(leaves) // 2, state)
-        raise DoesNotFit(name, problems, advice)
+        heads = [r.tensor for r in wanted if r.variable in classifiers]
+        mostly = len(problems) > len(leaves) // 2
+        raise DoesNotFit(
+            name, problems, _advice(problems, unnamed, heads, list(state) if mostly else ())
+        )
 
-    for path, x in initial_values(model, image_size, input_channels, seed, fresh).items():
+    for path, x in initial_values(model, image_size, channels, seed, fresh).items():
         values[path] = x.astype(dtype)
     report(
         f"{len(leaves) - len(fresh)}/{len(leaves)} tensors loaded from {name}; "
@@ -147,11 +153,10 @@ def _take(
         theirs, shape = state[row.tensor], leaves[row.variable]
         try:
             value = to_ours(row, theirs)
-        except (ValueError, IndexError):  # a rank that the layout does not know
-            problems.append(f"{row.tensor} is {theirs.shape}, which gives no {shape}")
-            continue
+        except (ValueError, IndexError):  # a rank that the layout does not know, uneven parts
+            value = np.empty(0)
         axis = inflated.get(row.variable)
-        if axis is not None and value.ndim == len(shape) and value.shape[axis] != shape[axis]:
+        if axis is not None and _differ_only_in(axis, value.shape, shape):
             n, ours = value.shape[axis], shape[axis]
             mean = value.mean(axis, keepdims=True, dtype=np.float64) * (n / ours)
             value = np.repeat(mean, ours, axis)
@@ -170,7 +175,7 @@ def _take(
             problems.append(f"{row.tensor} has values too large for {dtype}")
         else:
             values[row.variable] = narrow
-    return values, problems, said
+    return values, list(dict.fromkeys(problems)), said
 
 
 def _cast(value: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -189,10 +194,20 @@ def _differing(
     }
 
 
-def _advice(unnamed: Sequence[str], mostly: bool, state: Mapping[str, Any]) -> str:
-    if mostly:
-        return f". It looks like another network: its names begin {', '.join(list(state)[:3])}"
+def _differ_only_in(axis: int, a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return a != b and len(a) == len(b) and a[:axis] == b[:axis] and a[axis + 1 :] == b[axis + 1 :]
+
+
+def _advice(
+    problems: Sequence[str], unnamed: Sequence[str], heads: Sequence[str], names: Sequence[str]
+) -> str:
+    """What may help; `names` are the file's, where most of them do not fit."""
+    if names:
+        return f". It looks like another network: its names begin {', '.join(names[:3])}"
+    advice = ""
     if unnamed:
         parts = sorted({path.split("/")[1] for path in unnamed})
-        return f". Reinitialise {', '.join(parts)} to start there from initial values"
-    return ""
+        advice = f". Reinitialise {', '.join(parts)} to start there from initial values"
+    if any(problem.startswith(f"{head} is (") for problem in problems for head in heads):
+        advice += ". Ask for new classes to reinitialise the classifiers"
+    return advice

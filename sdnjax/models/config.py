@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
@@ -55,8 +55,8 @@ class Model:
         check_types(self)
         check_name(self.name)
 
-    def build(self, num_classes: int) -> EncoderDecoder:
-        """The Linen module."""
+    def build(self, num_classes: int, dtype: Any = None) -> EncoderDecoder:
+        """The Linen module; `dtype` in place of the settings', for float64."""
         return create_model(
             self.name,
             num_classes=num_classes,
@@ -64,6 +64,6 @@ class Model:
             dropout=self.dropout,
             align_corners=self.align_corners,
             stem=self.stem,
-            dtype=jnp.dtype(self.dtype),
+            dtype=dtype or jnp.dtype(self.dtype),
             **vars(self.neck),
         )

@@ -12,6 +12,7 @@ from jax import lax
 from sdnjax.ops.neighbours import accumulation_dtype
 
 
+@jax.named_scope("resize")
 def resize_bilinear(
     x: jax.Array, shape: tuple[int, int], *, align_corners: bool = False
 ) -> jax.Array:

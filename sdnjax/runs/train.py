@@ -11,7 +11,6 @@ import jax
 from flax import linen as nn
 from tqdm import tqdm
 
-from sdnjax.config import to_dict
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import open_source
@@ -19,7 +18,7 @@ from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.runs.evaluate import evaluate_split, report_failures
 from sdnjax.runs.network import abstract_state, count_parameters
-from sdnjax.runs.workdir import open_workdir, provenance
+from sdnjax.runs.workdir import describe_run, open_workdir
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
     find_checkpoint,
@@ -125,16 +124,6 @@ def train(
 
 def _silent(line: str) -> None:
     """Of several processes, one reports."""
-
-
-def describe_run(experiment: Experiment, space: LabelSpace) -> dict[str, Any]:
-    """What travels with every checkpoint, so that it can be used alone."""
-    return {
-        "experiment": to_dict(experiment),
-        "classes": list(space.classes),
-        "palette": [list(colour) for colour in space.palette],
-        **provenance(),
-    }
 
 
 def _initial_state(

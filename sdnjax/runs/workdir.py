@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 
 import sdnjax
 from sdnjax.config import differences, from_dict, to_dict
+from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.training.checkpoints import finished_steps
@@ -80,6 +81,16 @@ def load_experiment(path: Path) -> Experiment:
     except ValueError:
         raise InputError(f"{saved} is damaged: it is not JSON") from None
     return from_dict(Experiment, values, str(saved))
+
+
+def describe_run(experiment: Experiment, space: LabelSpace) -> dict[str, Any]:
+    """What travels with every checkpoint, so that it can be used alone."""
+    return {
+        "experiment": to_dict(experiment),
+        "classes": list(space.classes),
+        "palette": [list(colour) for colour in space.palette],
+        **provenance(),
+    }
 
 
 def provenance() -> dict[str, Any]:

@@ -46,6 +46,7 @@ class CheckpointWriter:
             "batch_stats": state.batch_stats,
             "training": {"step": state.step, "opt_state": state.opt_state},
         }
+        items = {k: v for k, v in items.items() if jax.tree.leaves(v)}  # Orbax refuses empty ones
         try:
             response = self._checkpointer.save_checkpointables_async(
                 step, items, force=True, overwrite=step in _step_folders(self._directory)
@@ -118,7 +119,8 @@ def load_items(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
     """
     _verify(path, tuple(abstract))
     _check_shapes(path, {k: v for k, v in abstract.items() if k != "training"})
-    return ocp.load_checkpointables(path.absolute(), abstract)
+    full = {k: v for k, v in abstract.items() if jax.tree.leaves(v)}
+    return {**abstract, **ocp.load_checkpointables(path.absolute(), full)}
 
 
 def restore_state(path: Path, abstract: TrainState) -> TrainState:
@@ -190,7 +192,7 @@ def _check_shapes(path: Path, abstract: dict[str, Any]) -> None:
         return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
 
     metadata = ocp.checkpointables_metadata(path.absolute()).metadata
-    wanted, saved = named(abstract), named({k: metadata[k] for k in abstract})
+    wanted, saved = named(abstract), named({k: metadata[k] for k in abstract if k in metadata})
     wrong = sorted(k for k in wanted.keys() | saved if wanted.get(k) != saved.get(k))
     if wrong:
         k = wrong[0]

@@ -1,11 +1,20 @@
 """FCN and SemanticFPN on ResNets against mmsegmentation's."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from sdnjax.convert import mmseg_fcn, mmseg_fpn
+from sdnjax.convert import load, mmseg_fcn, mmseg_fpn
+from sdnjax.convert.compare import compare_activations, format_differences, matching_modules
 from sdnjax.models import create_model
-from tests.parity.harness import compare_outputs, compare_step, images_and_labels
+from tests.parity.harness import (
+    captured,
+    compare_outputs,
+    compare_step,
+    images_and_labels,
+    state_dict,
+    torch,
+)
 from tests.parity.mmseg_reference import mmseg_network
 
 K = 5
@@ -44,6 +53,22 @@ CASES = [
         for depth in (34, 50, 101)
     ),
 ]
+
+
+def test_every_module_agrees():
+    """All modules that hold the same tensors there and here, by the comparison tool."""
+    theirs, name, table = fcn(18)
+    model = create_model(name, num_classes=K)
+    rows, images = table.rows(model), images_and_labels(K)[0].astype(np.float32)
+    called = [n for n in matching_modules(rows) if n not in ("backbone", "decode_head")]
+    called = [n for n in called if not n.startswith("auxiliary") and not n.endswith("convs")]
+    theirs.module.eval()
+    with torch.no_grad(), captured(theirs.module, {n: n for n in called}) as saved:
+        theirs.logits(torch.from_numpy(images).permute(0, 3, 1, 2))
+    variables = load(model, state_dict(theirs.module), table, report=lambda _: None)
+    found = compare_activations(model, variables, rows, saved, images, layout="nhwc")
+    assert len(found) == len(called) > 60
+    assert max(d.relative for d in found) < 1e-5, format_differences(found, 1e-5)
 
 
 @pytest.mark.parametrize(("build", "depth"), CASES)

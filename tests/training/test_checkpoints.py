@@ -54,6 +54,18 @@ def largest_file(folder):
     return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
+def test_a_network_without_batch_norm(tmp_path):
+    state = dataclasses.replace(state_at(2), batch_stats={})
+    writer = CheckpointWriter(tmp_path, 1, {})
+    writer.save(state)
+    writer.close()
+    restored = restore_state(find_checkpoint(tmp_path), abstract(state))
+    assert restored.batch_stats == {}
+    assert_same(restored, state)
+    with pytest.raises(InputError, match=r"batch_stats/BatchNorm_0/mean is missing there"):
+        restore_state(find_checkpoint(tmp_path), abstract(state_at(0)))
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_round_trip_is_bitwise_on_any_devices(tmp_path, devices):
     write(tmp_path, 3)

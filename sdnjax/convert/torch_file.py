@@ -1,0 +1,247 @@
+"""PyTorch's files without PyTorch: a pickle that names storages, and the storages' bytes.
+
+Since 1.6 a zip archive (`NAME/data.pkl`, `NAME/data/KEY`, uncompressed); before, and in many
+published checkpoints, four pickles followed by the storages one after another.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from sdnjax.convert import inert_pickle
+from sdnjax.convert.inert_pickle import Name, Opaque, PickleError
+from sdnjax.convert.safetensors_file import widen_bfloat16
+from sdnjax.errors import InputError
+
+# What zipfile raises for damaged archives.
+DAMAGED = (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error)
+MAGIC = 0x1950A86A20F9469CFC6C
+BFLOAT16 = "bfloat16"
+MOST_EXPANDED = 2**24  # numbers of a tensor that repeats its storage by strides of 0
+# Storage class and dtype, as PyTorch names them; None: a kind that is not read.
+DTYPES = {
+    "Float": ("float32", "<f4"),
+    "Double": ("float64", "<f8"),
+    "Half": ("float16", "<f2"),
+    "BFloat16": (BFLOAT16, "<u2"),
+    "Long": ("int64", "<i8"),
+    "Int": ("int32", "<i4"),
+    "Short": ("int16", "<i2"),
+    "Char": ("int8", "<i1"),
+    "Byte": ("uint8", "<u1"),
+    "Bool": ("bool", "?"),
+}
+STORAGES = {f"torch.{kind}Storage": dtype for kind, (dtype, _) in DTYPES.items()}
+NUMPY = dict(DTYPES.values())
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a tensor's numbers are: `read()` gives the bytes; dtype None: not typed."""
+
+    dtype: str | None
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A view into a storage that is read when NumPy asks for the array."""
+
+    where: str
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """A read-only view of the storage, its extent checked first."""
+        kind, data = np.dtype(NUMPY[self.dtype]), self.storage.read()
+        last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        count = 0 if 0 in self.shape else last + 1
+        room = len(data) // kind.itemsize
+        if math.prod(self.shape) > max(room, MOST_EXPANDED):
+            raise InputError(f"{self.where}: a tensor of {self.shape} made of {room} numbers")
+        if self.offset + count > room:
+            raise InputError(
+                f"{self.where}: a tensor of {self.shape} reaches beyond its storage of {room}"
+            )
+        values = np.frombuffer(data, kind, room)[self.offset : self.offset + count]
+        if self.dtype == BFLOAT16:
+            values = widen_bfloat16(values)
+        strides = tuple(s * values.itemsize for s in self.strides)
+        try:
+            view = np.lib.stride_tricks.as_strided(values, self.shape, strides, writeable=False)
+        except ValueError as error:  # too many axes
+            raise InputError(f"{self.where}: no array can be {self.shape} ({error})") from None
+        return view if dtype is None else view.astype(dtype)
+
+
+def read_torch(path: Path) -> Any:
+    """The pickled object, of plain types, `Tensor`s and `Opaque`s for all other kinds.
+
+    Raises:
+      InputError: another kind of file, a damaged one, or one that wants to run something.
+    """
+    with path.open("rb") as file:
+        start = file.read(4)
+    try:
+        content = _read_zip(path) if start == b"PK\x03\x04" else _read_legacy(path)
+    except (PickleError, *DAMAGED) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    if isinstance(content, Opaque):
+        raise InputError(f"{path} holds a whole {content.name}: save its state_dict() instead")
+    return content
+
+
+def _read_zip(path: Path) -> Any:
+    archive = zipfile.ZipFile(path)
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    pickles = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
+    if len(pickles) != 1:
+        raise PickleError("a zip archive without PyTorch's data.pkl")
+    # PyTorch does not compress: nothing may unpack to more than is there.
+    packed = sum(entry.file_size for entry in entries.values())
+    stored = all(e.compress_type == zipfile.ZIP_STORED for e in entries.values())
+    if not stored or packed > path.stat().st_size:
+        raise PickleError(f"its {len(entries)} parts would unpack to {packed} bytes")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    if order in entries and archive.read(order).strip() != b"little":
+        raise PickleError("it was written by a big-endian machine")
+
+    def storage(key: str, size: int) -> Callable[[], bytes]:
+        name = f"{folder}data/{key}"
+        if name not in entries:
+            raise PickleError(f"{name} is missing")
+        if entries[name].file_size < size:
+            raise PickleError(f"{name} has {entries[name].file_size} of {size} bytes")
+        return functools.cache(functools.partial(_member, path, archive, name))
+
+    return _unpickle(path, io.BytesIO(archive.read(pickles[0])), storage)
+
+
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    """A part of the archive; its checksum is looked at."""
+    try:
+        return archive.read(name)
+    except (OSError, *DAMAGED) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def _read_legacy(path: Path) -> Any:
+    data = path.read_bytes()
+    file = io.BytesIO(data)
+    try:
+        magic = inert_pickle.load(file, _nothing, _nothing)
+    except PickleError:
+        magic = None
+    if magic != MAGIC:
+        raise PickleError("it is no file of torch.save")
+    inert_pickle.load(file, _nothing, _nothing)  # version of the protocol
+    system = inert_pickle.load(file, _nothing, _nothing)
+    if isinstance(system, dict) and not system.get("little_endian", True):
+        raise PickleError("it was written by a big-endian machine")
+    blocks: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, int] = {}
+
+    def storage(key: str, size: int) -> Callable[[], bytes]:
+        sizes[key] = size
+
+        def read() -> bytes:
+            start, stop = blocks[key]
+            return data[start:stop]
+
+        return read
+
+    content = _unpickle(path, file, storage)
+    keys = inert_pickle.load(file, _nothing, _nothing)
+    plain = isinstance(keys, list) and all(type(key) is str for key in keys)
+    if not plain or sorted(keys) != sorted(sizes):
+        raise PickleError("its list of storages does not fit its tensors")
+    for key in keys:
+        start = file.tell() + 8
+        file.seek(start + sizes[key])
+        if file.tell() > len(data):
+            raise PickleError(f"it ends within the storage {key!r}")
+        blocks[key] = (start, start + sizes[key])
+    return content
+
+
+def _unpickle(
+    path: Path, file: BinaryIO, storage: Callable[[str, int], Callable[[], bytes]]
+) -> Any:
+    """Runs the machine; `storage` gives the reader of a key's bytes."""
+    known: dict[str, Storage] = {}
+
+    def persistent(identity: Any) -> Any:
+        match identity:
+            case ("storage", Name(kind), str(key), _, int(count), *rest):
+                pass
+            case _:
+                raise PickleError("a damaged pickle (an unknown persistent id)")
+        if rest not in ([], [None]):
+            return Opaque(f"{kind} that is a view")
+        dtype = STORAGES.get(kind)
+        if dtype is None and kind != "torch.storage.UntypedStorage":
+            return Opaque(kind)
+        if count < 0:
+            raise PickleError(f"the storage {key!r} has a negative size")
+        if key not in known:
+            size = count * (np.dtype(NUMPY[dtype]).itemsize if dtype else 1)
+            known[key] = Storage(dtype, storage(key, size))
+        return Storage(dtype, known[key].read)
+
+    def build(name: str, arguments: tuple[Any, ...]) -> Any:
+        result = NotImplemented
+        match name, arguments:
+            case "collections.OrderedDict", ():
+                result = {}
+            case "collections.OrderedDict", (list(pairs),):
+                result = inert_pickle.plain_dict(pairs)
+            case "torch.Size", ((list() | tuple()) as sizes,):
+                result = tuple(sizes)
+            case (
+                "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state",
+                (Tensor() as tensor, *_),
+            ):
+                result = tensor
+            case "torch._tensor._rebuild_from_type_v2", (Name(function), _, tuple(inner), _):
+                if function.startswith("torch._utils._rebuild"):
+                    result = build(function, inner)
+            case (
+                "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
+                (Storage(dtype=str(dtype)) as storage, offset, shape, strides, *_),
+            ):
+                result = Tensor(str(path), storage, dtype, *_extent(offset, shape, strides))
+            case (
+                "torch._utils._rebuild_tensor_v3",
+                (Storage() as storage, offset, shape, strides, _, _, Name(kind), *_),
+            ):
+                dtype = kind.removeprefix("torch.")
+                if dtype in NUMPY:
+                    result = Tensor(str(path), storage, dtype, *_extent(offset, shape, strides))
+        return result
+
+    return inert_pickle.load(file, build, persistent)
+
+
+def _extent(offset: Any, shape: Any, strides: Any) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    plain = isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides)
+    if not plain or not all(type(n) is int and 0 <= n < 2**48 for n in (offset, *shape, *strides)):
+        raise PickleError("a tensor whose offset, shape or strides are no sizes")
+    return offset, shape, strides
+
+
+def _nothing(*_: Any) -> Any:
+    return NotImplemented

@@ -1,0 +1,93 @@
+"""Work directories from foreign checkpoints, and foreign checkpoints from work directories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from sdnjax.convert import load, to_torch
+from sdnjax.convert.files import write_file
+from sdnjax.convert.tables import find_table
+from sdnjax.data.label_spaces import label_space
+from sdnjax.experiment import Experiment
+from sdnjax.runs.network import load_network
+from sdnjax.runs.workdir import describe_run, open_workdir
+from sdnjax.training.checkpoints import CheckpointWriter
+from sdnjax.training.optimizer import make_optimizer
+from sdnjax.training.state import TrainState
+
+
+def from_torch(
+    experiment: Experiment,
+    source: Path,
+    workdir: Path,
+    *,
+    table: str | None = None,
+    reinitialise: Sequence[str] = (),
+    new_classes: bool = False,
+    ignore: Sequence[str] = (),
+    overwrite: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Makes a work directory whose step 0 holds the converted weights.
+
+    It is a run of `experiment` that has not trained yet: eval.py and predict.py use it as it
+    is, train.py goes on from it with --resume. Nothing is written unless everything fits.
+
+    Args:
+      table: a key of `sdnjax.convert.tables.TABLES`; None for that of the network.
+      reinitialise, new_classes, ignore: see `sdnjax.convert.load`.
+      overwrite: whether a run that is there may be replaced.
+    """
+    space = label_space(experiment.data.name)
+    variables = load(
+        experiment.model.build(space.num_classes),
+        source,
+        find_table(table, experiment.model.name),
+        reinitialise=reinitialise,
+        new_classes=new_classes,
+        ignore=ignore,
+        seed=experiment.seed,
+        image_size=experiment.data.crop_size,
+        report=report,
+    )
+    open_workdir(workdir, experiment, overwrite=overwrite)
+    variables = jax.tree.map(jnp.asarray, variables)
+    optimizer = make_optimizer(experiment.optimizer, experiment.steps)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(variables["params"]),
+    )
+    description = describe_run(experiment, space) | {"converted_from": str(source)}
+    writer = CheckpointWriter(workdir / "checkpoints", experiment.keep_checkpoints, description)
+    try:
+        writer.save(state)
+    finally:
+        writer.close()
+    report(f"written to {workdir}: predict.py and eval.py use it, train.py --resume trains it")
+
+
+def write_torch(
+    workdir: Path,
+    out: Path,
+    *,
+    step: int | None = None,
+    table: str | None = None,
+    drop: Sequence[str] = (),
+    report: Callable[[str], None] = print,
+) -> None:
+    """Writes the network of a work directory in a foreign layout: `.pth`, `.safetensors` or `.npz`.
+
+    `drop` names parts ("neck") that the foreign network does not have.
+    """
+    network = load_network(workdir, step)
+    names = find_table(table, network.experiment.model.name)
+    state = to_torch(network.model, network.variables, names, drop=drop)
+    write_file(out, state)
+    left = f"; left out: {', '.join(drop)}" if drop else ""
+    report(f"{len(state)} tensors of step {network.step} written to {out}{left}")
