@@ -81,10 +81,15 @@ def _fpn(depth: int | str, common: Common) -> EncoderDecoder:
 
 
 def _ocrnet(variant: str, common: Common) -> EncoderDecoder:
-    """OCRNet on HRNetV2; mmseg's has no dropout."""
+    """OCRNet on HRNetV2, mmseg's without dropout; with align_corners, the authors' own."""
     sizes = {"modules": (1, 3, 2), "blocks": 2} if variant == "hr18s" else {}
     return EncoderDecoder(
-        backbone=HRNet(48 if variant == "hr48" else 18, dtype=common.dtype, **sizes),
+        backbone=HRNet(
+            48 if variant == "hr48" else 18,
+            align_corners=common.align_corners,
+            dtype=common.dtype,
+            **sizes,
+        ),
         neck=common.neck,
         decoder=OCRHead(
             common.num_classes,
@@ -189,7 +194,7 @@ def create_model(
       neck: None, "sdn", or a module of your own that maps stages to stages.
       dropout: of channels, before each classifier; None for the network's own: 0.1, or 0
         for OCRNet and DeepLabV2.
-      align_corners: for every resizing of scores.
+      align_corners: for every resizing of scores; for OCRNet, between HRNet's branches too.
       stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision).
       dtype: of the computation; parameters, batch-norm statistics and logits are float32.
       guidance_channels, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,

@@ -22,6 +22,7 @@ class ExchangeModule(nn.Module):
     """
 
     blocks: int = 4
+    align_corners: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -40,10 +41,10 @@ class ExchangeModule(nn.Module):
             name = f"fuse{j + 1}to{i + 1}"
             if j > i:
                 x = self._conv_bn(x, width, 1, name, train)
-                factor = 2 ** (j - i)
-                # Twice, as mmseg does: the exact multiple overshoots where a size was rounded up.
-                x = resize_bilinear(x, (factor * x.shape[1], factor * x.shape[2]))
-                x = resize_bilinear(x, grid)
+                if not self.align_corners:  # mmseg goes by the exact multiple, which may overshoot
+                    factor = 2 ** (j - i)
+                    x = resize_bilinear(x, (factor * x.shape[1], factor * x.shape[2]))
+                x = resize_bilinear(x, grid, align_corners=self.align_corners)
             for k in range(i - j):
                 last = k == i - j - 1
                 x = self._conv_bn(x, width if last else x.shape[-1], 3, f"{name}_{k}", train)
@@ -65,11 +66,15 @@ class HRNet(nn.Module):
       modules: exchange modules while there are two, three and four branches.
       blocks: residual blocks in a row, of the first stage and of each branch of a module.
         HRNetV2-W18-small is `modules=(1, 3, 2), blocks=2`.
+      align_corners: of the upsampling between branches. False is mmseg's network, True the
+        authors' of HRNet-OCR; at sizes that 32 does not divide they also differ in that
+        mmseg's resizes twice.
     """
 
     width: int
     modules: tuple[int, int, int] = (1, 4, 3)
     blocks: int = 4
+    align_corners: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -89,6 +94,8 @@ class HRNet(nn.Module):
             new = layer(self.width * 2 ** (s - 1), 2, f"transition{s}")
             branches.append(new(coarsest, train=train))
             for m in range(modules):
-                module = ExchangeModule(self.blocks, self.dtype, name=f"stage{s}_{m}")
+                module = ExchangeModule(
+                    self.blocks, self.align_corners, self.dtype, name=f"stage{s}_{m}"
+                )
                 branches = module(branches, train=train)
         return tuple(branches)
