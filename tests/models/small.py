@@ -23,9 +23,9 @@ def small_network(name, **options):
     model = create_model(name, **options)
     dtype = options.get("dtype", jnp.float32)
     k, align = options["num_classes"], options.get("align_corners", False)
-    if name.startswith("ocrnet"):
+    if name.startswith("ocrnet"):  # one exchange between all four branches
         return model.clone(
-            backbone=HRNet(8, (1, 1, 1), 1, align_corners=align, dtype=dtype),
+            backbone=HRNet(8, (0, 0, 1), 1, align_corners=align, dtype=dtype),
             decoder=OCRHead(k, 24, 16, align_corners=align, dtype=dtype),
         )
     if name.startswith("deeplabv2"):

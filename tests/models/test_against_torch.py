@@ -17,8 +17,12 @@ CASES = [
     pytest.param(("fcn_r18-d8", "sdn", (1, 65, 49)), id="fcn_r18-d8"),
     pytest.param(("fpn_r18", "sdn", (2, 97, 65)), id="fpn_r18"),
     pytest.param(("ocrnet_hr18", "sdn", (2, 41, 49)), id="ocrnet"),
-    pytest.param(("deeplabv3plus_r18-d8", "sdn", (2, 41, 49)), id="deeplabv3plus"),
-    pytest.param(("deeplabv2_r50-d8", "sdn", (1, 65, 49)), id="deeplabv2"),
+    pytest.param(("deeplabv3plus_r18-d8", None, (2, 41, 49)), id="deeplabv3plus"),
+    pytest.param(("deeplabv2_r50-d8", None, (1, 65, 49)), id="deeplabv2"),
+    *(
+        pytest.param((name, "sdn", (2, 41, 49)), id=f"{name}-sdn", marks=pytest.mark.slow)
+        for name in ("deeplabv3plus_r18-d8", "deeplabv2_r50-d8")
+    ),
     pytest.param(("fcn_r50-d8", None, (1, 97, 65)), id="fcn_r50-d8", marks=pytest.mark.slow),
     pytest.param(("fpn_r50", "sdn", (1, 97, 161)), id="fpn_r50", marks=pytest.mark.slow),
 ]

@@ -156,10 +156,10 @@ def logits(model, variables, images):
     [
         "fcn_r18-d8",
         "fpn_r18",
-        "fpn_efficientnet-lite0",
         "ocrnet_hr18",
         "deeplabv3plus_r18-d8",
         "deeplabv2_r50-d8",
+        pytest.param("fpn_efficientnet-lite0", marks=pytest.mark.slow),
     ],
 )
 def test_neck_at_initialisation_changes_nothing(name):

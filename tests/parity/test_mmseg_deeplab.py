@@ -16,22 +16,17 @@ PICKS = {
 }
 
 
-def theirs(depth):
+def theirs(depth, align_corners=False):
     """mmseg's network with the widths of its configurations for depth 18 or for 50 and 101."""
-    wide = {"decode_head": {"num_classes": K}, "auxiliary_head": {"num_classes": K}}
-    narrow = {
-        "decode_head": {
-            "num_classes": K,
-            "in_channels": 512,
-            "channels": 128,
-            "c1_in_channels": 64,
-            "c1_channels": 12,
-        },
-        "auxiliary_head": {"num_classes": K, "in_channels": 256, "channels": 64},
-    }
+    common = {"num_classes": K, "align_corners": align_corners}
+    main, auxiliary = common, common
+    if depth < 50:
+        main = {**common, "in_channels": 512, "channels": 128}
+        main |= {"c1_in_channels": 64, "c1_channels": 12}
+        auxiliary = {**common, "in_channels": 256, "channels": 64}
     return mmseg_network(
         "deeplabv3plus/deeplabv3plus_r50-d8_4xb4-80k_ade20k-512x512.py",
-        {"backbone": {"depth": depth}, **(narrow if depth < 50 else wide)},
+        {"backbone": {"depth": depth}, "decode_head": main, "auxiliary_head": auxiliary},
     )
 
 
@@ -43,6 +38,14 @@ def test_outputs(depth):
     images, _ = images_and_labels(K, size=(97, 161))
     model = create_model(f"deeplabv3plus_r{depth}-d8", num_classes=K)
     print(depth, compare_outputs(model, theirs(depth), mmseg_deeplab, PICKS, images=images))
+
+
+@pytest.mark.slow
+def test_outputs_with_align_corners():
+    """As in mmseg's configurations for crops of 769."""
+    images, _ = images_and_labels(K, size=(97, 161))
+    model = create_model("deeplabv3plus_r18-d8", num_classes=K, align_corners=True)
+    print(compare_outputs(model, theirs(18, True), mmseg_deeplab, PICKS, images=images))
 
 
 @pytest.mark.parametrize("depth", CASES)

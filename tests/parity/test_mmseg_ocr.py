@@ -12,7 +12,7 @@ from tests.parity.mmseg_reference import mmseg_network
 F = torch.nn.functional
 K = 5
 VARIANTS = {
-    "small": {"width": 8, "modules": (1, 1, 1), "blocks": 1},
+    "small": {"width": 8, "modules": (0, 0, 1), "blocks": 1},
     "ocrnet_hr18s": {"width": 18, "modules": (1, 3, 2), "blocks": 2},
     "ocrnet_hr18": {"width": 18, "modules": (1, 4, 3), "blocks": 4},
     "ocrnet_hr48": {"width": 48, "modules": (1, 4, 3), "blocks": 4},
