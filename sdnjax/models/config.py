@@ -46,7 +46,9 @@ class Model:
 
     name: str = setting("fcn_r18-d8", "network, as in sdnjax.models.MODELS")
     neck: Neck = Neck()
-    dropout: float = setting(0.1, "share of channels dropped before the classifier")
+    dropout: float | None = setting(
+        None, "share of channels dropped before the classifier; none: the network's own"
+    )
     align_corners: bool = setting(False, "align_corners for every resizing of scores")
     stem: Literal["v1", "v1c"] = setting("v1c", "ResNet stem: torchvision's or mmseg's")
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")

@@ -16,13 +16,15 @@ class EncoderDecoder(nn.Module):
 
     `logits` and, where there is an auxiliary head, `auxiliary` are `[B, H, W, K]` in
     float32, resized bilinearly to the image. The rest is for those who look inside:
-    `stage1…4` (the raw encoder), `neck1…` (what the neck made of the stages it works on)
-    and `decoder` (the scores on the decoder's own grid).
+    `stage1…4` (the raw encoder), `neck1…` (what the neck made of the stages it works on),
+    `decoder` (the scores on the decoder's own grid) and whatever else the decoder names.
 
     Attributes:
       backbone: `(images, train) → stages`.
       decoder: `(features, train) → scores`; features is one map where `decoder_stages`
-        names one stage, else a tuple of them.
+        names one stage, else a tuple of them. A decoder may return a dict instead: its
+        scores as `decoder`, and `auxiliary` scores of its own, which are there in inference
+        too.
       neck: `stages → stages`, or None.
       auxiliary: a head on the raw stage `auxiliary_stage`, or None. It runs in training and
         while parameters are made.
@@ -51,11 +53,16 @@ class EncoderDecoder(nn.Module):
                 f"neck{i + 1}": x for i, x in zip(self.decoder_stages, features, strict=True)
             }
         single = len(features) == 1
-        scores = self.decoder(features[0] if single else features, train=train)
-        outputs["decoder"] = scores
-        outputs["logits"] = resize_bilinear(scores, (h, w), align_corners=self.align_corners)
-
+        decoded = self.decoder(features[0] if single else features, train=train)
+        outputs |= decoded if isinstance(decoded, dict) else {"decoder": decoded}
         if self.auxiliary is not None and (train or self.is_initializing()):
-            scores = self.auxiliary(stages[self.auxiliary_stage], train=train)
-            outputs["auxiliary"] = resize_bilinear(scores, (h, w), align_corners=self.align_corners)
+            stage = stages[self.auxiliary_stage]
+            outputs["auxiliary"] = self.auxiliary(stage, train=train)
+
+        def resized(scores: jax.Array) -> jax.Array:
+            return resize_bilinear(scores, (h, w), align_corners=self.align_corners)
+
+        outputs["logits"] = resized(outputs["decoder"])
+        if "auxiliary" in outputs:
+            outputs["auxiliary"] = resized(outputs["auxiliary"])
         return outputs

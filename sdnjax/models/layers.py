@@ -21,6 +21,7 @@ def conv(
     *,
     stride: int = 1,
     dilation: int = 1,
+    groups: int = 1,
     bias: bool = False,
     dtype: Dtype = jnp.float32,
     kernel_init: nn.initializers.Initializer = kaiming_normal,
@@ -38,6 +39,7 @@ def conv(
         strides=stride,
         padding=((pad, pad), (pad, pad)),
         kernel_dilation=dilation,
+        feature_group_count=groups,
         use_bias=bias,
         dtype=dtype,
         kernel_init=kernel_init,
@@ -100,6 +102,7 @@ class ConvBNReLU(nn.Module):
     kernel_size: int
     stride: int = 1
     dilation: int = 1
+    groups: int = 1
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -109,6 +112,7 @@ class ConvBNReLU(nn.Module):
             self.kernel_size,
             stride=self.stride,
             dilation=self.dilation,
+            groups=self.groups,
             dtype=self.dtype,
             name="conv",
         )(x)

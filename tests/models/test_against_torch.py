@@ -6,16 +6,23 @@ import numpy as np
 import pytest
 
 from sdnjax.losses import cross_entropy
-from sdnjax.models import create_model
 
 torch = pytest.importorskip("torch")
 
 from tests.models import torch_reference  # noqa: E402
+from tests.models.small import small_network  # noqa: E402
 from tests.models.variables import random_variables  # noqa: E402
 
 CASES = [
     pytest.param(("fcn_r18-d8", "sdn", (1, 65, 49)), id="fcn_r18-d8"),
     pytest.param(("fpn_r18", "sdn", (2, 97, 65)), id="fpn_r18"),
+    pytest.param(("ocrnet_hr18", "sdn", (2, 41, 49)), id="ocrnet"),
+    pytest.param(("deeplabv3plus_r18-d8", None, (2, 41, 49)), id="deeplabv3plus"),
+    pytest.param(("deeplabv2_r50-d8", None, (1, 65, 49)), id="deeplabv2"),
+    *(
+        pytest.param((name, "sdn", (2, 41, 49)), id=f"{name}-sdn", marks=pytest.mark.slow)
+        for name in ("deeplabv3plus_r18-d8", "deeplabv2_r50-d8")
+    ),
     pytest.param(("fcn_r50-d8", None, (1, 97, 65)), id="fcn_r50-d8", marks=pytest.mark.slow),
     pytest.param(("fpn_r50", "sdn", (1, 97, 161)), id="fpn_r50", marks=pytest.mark.slow),
 ]
@@ -30,7 +37,8 @@ def case(request):
     images = rng.normal(size=(b, h, w, 3))
     labels = rng.integers(0, 5, (b, h, w))
     labels[:, :7] = 255
-    return name, options, random_variables(create_model(name, **options), images, 2), images, labels
+    variables = random_variables(small_network(name, **options), images, 2)
+    return name, options, variables, images, labels
 
 
 def relative(ours, theirs):
@@ -41,7 +49,7 @@ def relative(ours, theirs):
 def test_outputs_in_evaluation(case):
     """float32, as the network is used."""
     name, options, variables, images, _ = case
-    model = create_model(name, **options)
+    model = small_network(name, **options)
     variables = jax.tree.map(np.float32, variables)
     images = images.astype(np.float32)
     ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
@@ -56,7 +64,7 @@ def test_outputs_in_evaluation(case):
 def test_loss_gradient_and_statistics_in_training(case, x64):
     """float64: in float32 a value that rounds across a ReLU's zero changes the gradient."""
     name, options, variables, images, labels = case
-    model = create_model(name, **options, dtype=jnp.float64)
+    model = small_network(name, **options, dtype=jnp.float64)
     stats = variables["batch_stats"]
 
     def loss_of(params):

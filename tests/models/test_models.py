@@ -10,6 +10,7 @@ from sdnjax.models import MODELS, Model, Neck, create_model
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.layers import BatchNorm
 from sdnjax.models.necks.sdn import SDN
+from tests.models.small import small_network
 from tests.models.variables import random_variables
 
 IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
@@ -44,12 +45,13 @@ def test_resnet_strides(output_stride):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_name_builds_and_resizes_to_the_image(name):
     image = jax.ShapeDtypeStruct((2, 65, 97, 3), jnp.float32)
-    model = create_model(name, num_classes=7, neck="sdn", reduction=4, guidance_channels=8)
+    # HRNet-W18's 18 channels are not divisible by 4.
+    model = create_model(name, num_classes=7, neck="sdn", reduction=2, guidance_channels=8)
     outputs = jax.eval_shape(
         lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0], image
     )
     assert outputs["logits"].shape == (2, 65, 97, 7)
-    assert ("auxiliary" in outputs) == name.startswith("fcn")
+    assert ("auxiliary" in outputs) == name.startswith(("fcn", "ocrnet", "deeplabv3plus"))
 
 
 def test_literal_neck_has_the_parameters_of_the_specification():
@@ -149,14 +151,24 @@ def logits(model, variables, images):
     return jax.jit(lambda v, x: model.apply(v, x, train=False)["logits"])(variables, images)
 
 
-@pytest.mark.parametrize("name", ["fcn_r18-d8", "fpn_r18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fcn_r18-d8",
+        "fpn_r18",
+        "ocrnet_hr18",
+        "deeplabv3plus_r18-d8",
+        "deeplabv2_r50-d8",
+        pytest.param("fpn_efficientnet-lite0", marks=pytest.mark.slow),
+    ],
+)
 def test_neck_at_initialisation_changes_nothing(name):
     images = np.random.default_rng(0).normal(size=(1, 33, 47, 3)).astype(np.float32)
-    plain = create_model(name, num_classes=4)
-    with_neck = create_model(name, num_classes=4, neck="sdn", reduction=2)
+    plain = small_network(name, num_classes=4)
+    with_neck = small_network(name, num_classes=4, neck="sdn", reduction=2)
     variables = jax.tree.map(np.float32, random_variables(plain, images, 3))
-    widths = (512,) if name.startswith("fcn") else (64, 128, 256, 512)
-    stages = [jnp.ones((1, 4, 4, c)) for c in widths]
+    outputs = jax.eval_shape(lambda v, x: plain.apply(v, x, train=False), variables, images)
+    stages = [jnp.ones(outputs[f"stage{i + 1}"].shape) for i in plain.decoder_stages]
     neck = jax.jit(lambda: with_neck.neck.init(jax.random.key(1), stages))()["params"]
     params = {**variables["params"], "neck": neck}
     before = logits(plain, variables, images)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from tests.models import torch_cnn
+
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
@@ -34,7 +36,8 @@ class Weights:
         p = self.params[name]
         kernel = p["kernel"].permute(3, 2, 0, 1)
         padding = dilation * (kernel.shape[-1] // 2)
-        return F.conv2d(x, kernel, p.get("bias"), stride, padding, dilation)
+        groups = x.shape[1] // kernel.shape[1]
+        return F.conv2d(x, kernel, p.get("bias"), stride, padding, dilation, groups)
 
     def bn(self, name, x):
         p, s = self.params[name], self.stats[name]
@@ -130,17 +133,29 @@ def network(params, stats, images, name, *, train=False):
     """`images [B, H, W, 3]` → (outputs in Flax's layout, new statistics by path)."""
     w = Weights(params, stats, train)
     x = images.permute(0, 3, 1, 2)
-    depth = 18 if "r18" in name else 50
-    fcn = name.startswith("fcn")
-    stages = resnet(w["backbone"], x, depth, 8 if fcn else 32)
-    features = stages[3:] if fcn else stages
+    fpn, ocrnet = name.startswith("fpn"), name.startswith("ocrnet")
+    if ocrnet:
+        stages = torch_cnn.hrnet(w["backbone"], x)
+    else:
+        depth = 50 if "conv3" in w["backbone"]["layer1_0"] else 18
+        stages = resnet(w["backbone"], x, depth, 32 if fpn else 8)
+    reads = (0, 1, 2, 3) if fpn or ocrnet else (0, 3) if "v3plus" in name else (3,)
+    features = [stages[i] for i in reads]
     if "neck" in w:
         features = neck(w["neck"], features)
-    if fcn:
-        scores = {"logits": fcn_head(w["decoder"], features[0], 2, True)}
-        scores["auxiliary"] = fcn_head(w["auxiliary"], stages[2], 1, False)
-    else:
+    if fpn:
         scores = {"logits": fpn_head(w["decoder"], features)}
+    elif ocrnet:
+        pair = torch_cnn.ocr_head(w["decoder"], features)
+        scores = dict(zip(("logits", "auxiliary"), pair, strict=True))
+    elif "v3plus" in name:
+        scores = {"logits": torch_cnn.deeplabv3plus_head(w["decoder"], *features)}
+    elif "v2" in name:
+        scores = {"logits": torch_cnn.deeplabv2_head(w["decoder"], *features)}
+    else:
+        scores = {"logits": fcn_head(w["decoder"], features[0], 2, True)}
+    if "auxiliary" in w:
+        scores["auxiliary"] = fcn_head(w["auxiliary"], stages[2], 1, False)
     outputs = {f"stage{i + 1}": s for i, s in enumerate(stages)}
     for key, value in scores.items():
         outputs[key] = F.interpolate(value, x.shape[2:], mode="bilinear", align_corners=False)

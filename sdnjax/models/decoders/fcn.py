@@ -10,26 +10,29 @@ from sdnjax.models.layers import Classifier, ConvBNReLU, Dtype
 
 
 class FCNHead(nn.Module):
-    """3×3 convolutions, optionally concatenated with their input, then a classifier.
+    """Square convolutions, optionally concatenated with their input, then a classifier.
 
     `[B, h, w, C]` → `[B, h, w, K]`. With `convs=2, concat_input=True` the main head, with
-    `convs=1, concat_input=False` the auxiliary one.
+    `convs=1, concat_input=False` the auxiliary one; HRNet's has `kernel_size=1`.
     """
 
     num_classes: int
     channels: int
     convs: int = 2
     concat_input: bool = True
+    kernel_size: int = 3
     dropout: float = 0.1
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        def layer(name: str) -> ConvBNReLU:
+            return ConvBNReLU(self.channels, self.kernel_size, dtype=self.dtype, name=name)
+
         y = x
         for i in range(self.convs):
-            y = ConvBNReLU(self.channels, 3, dtype=self.dtype, name=f"conv{i + 1}")(y, train=train)
+            y = layer(f"conv{i + 1}")(y, train=train)
         if self.concat_input:
-            y = jnp.concatenate([x, y], axis=-1)
-            y = ConvBNReLU(self.channels, 3, dtype=self.dtype, name="conv_cat")(y, train=train)
+            y = layer("conv_cat")(jnp.concatenate([x, y], axis=-1), train=train)
         classifier = Classifier(self.num_classes, self.dropout, self.dtype, name="classifier")
         return classifier(y, train=train)

@@ -101,7 +101,8 @@ class SDNNeck(nn.Module):
 
     Stage i is guided by the raw stage i + 1, the last by Φ(F_L), a 3×3 convolution of
     stride 2 (with bias and no norm: a choice). A decoder that reads one stage is the case
-    of one feature.
+    of one feature; where it skips stages, the guidance is the next one that it reads
+    (DeepLabV3+: stage 4 for stage 1, a choice).
 
     Attributes:
       sdn: makes the SDN of one stage, called with its `name`: the class, or a

@@ -1,0 +1,36 @@
+"""mmseg's DeepLabV3+ on a ResNet: `deeplabv3plus_r50-d8` and its like."""
+
+from __future__ import annotations
+
+from sdnjax.convert.mmseg_fcn import conv_module, fcn_head
+from sdnjax.convert.resnet import resnet
+from sdnjax.convert.rows import Row, batch_norm, conv, depthwise
+from sdnjax.models.encoder_decoder import EncoderDecoder
+
+IGNORED = (".num_batches_tracked",)
+
+
+def rows(model: EncoderDecoder) -> list[Row]:
+    rows = [
+        *resnet(model.backbone, "backbone", "backbone."),
+        *fcn_head(model.auxiliary, "auxiliary", "auxiliary_head"),
+        *conv_module("decoder/aspp/image_pool", "decode_head.image_pool.1"),
+        *conv_module("decoder/aspp/bottleneck", "decode_head.bottleneck"),
+        *conv_module("decoder/fine", "decode_head.c1_bottleneck"),
+        *conv("decoder/classifier/seg", "decode_head.conv_seg", bias=True),
+    ]
+    for i, dilation in enumerate(model.decoder.dilations):
+        layer = conv_module if dilation == 1 else separable
+        rows += layer(f"decoder/aspp/rate{i + 1}", f"decode_head.aspp_modules.{i}")
+    for i in range(2):
+        rows += separable(f"decoder/separable{i + 1}", f"decode_head.sep_bottleneck.{i}")
+    return rows
+
+
+def separable(variable: str, prefix: str) -> list[Row]:
+    """mmseg's `DepthwiseSeparableConvModule`, our `SeparableConv`."""
+    return [
+        *depthwise(f"{variable}/depthwise/conv", f"{prefix}.depthwise_conv.conv"),
+        *batch_norm(f"{variable}/depthwise/bn", f"{prefix}.depthwise_conv.bn"),
+        *conv_module(f"{variable}/pointwise", f"{prefix}.pointwise_conv"),
+    ]
