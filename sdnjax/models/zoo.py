@@ -12,8 +12,10 @@ from flax import linen as nn
 
 from sdnjax.config import nearest
 from sdnjax.errors import InputError
+from sdnjax.models.backbones import vit
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.fcn import FCNHead
+from sdnjax.models.decoders.segmenter import LinearDecoder, MaskDecoder
 from sdnjax.models.decoders.semantic_fpn import SemanticFPNHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.layers import Dtype
@@ -66,7 +68,29 @@ def _fpn(depth: int, common: Common) -> EncoderDecoder:
     )
 
 
-MODELS: dict[str, tuple[Callable[[int, Common], EncoderDecoder], int]] = {
+def _segmenter(size: str, common: Common, decoder: str) -> EncoderDecoder:
+    """Segmenter as mmseg builds it: dropout only of paths, no bias in the patch embedding."""
+    width, depth, heads = vit.SIZES[size]
+    side = 40 if size == "l" else 32  # trained at 640² and 512² pixels
+    return EncoderDecoder(
+        backbone=vit.ViT(
+            width,
+            depth,
+            heads,
+            position_grid=(side, side),
+            patch_bias=False,
+            dtype=common.dtype,
+        ),
+        neck=common.neck,
+        decoder=MaskDecoder(common.num_classes, width, heads, dtype=common.dtype)
+        if decoder == "mask"
+        else LinearDecoder(common.num_classes, dtype=common.dtype),
+        decoder_stages=(0,),
+        align_corners=common.align_corners,
+    )
+
+
+MODELS: dict[str, tuple[Callable[[Any, Common], EncoderDecoder], int | str]] = {
     "fcn_r18-d8": (_fcn, 18),
     "fcn_r34-d8": (_fcn, 34),
     "fcn_r50-d8": (_fcn, 50),
@@ -75,6 +99,11 @@ MODELS: dict[str, tuple[Callable[[int, Common], EncoderDecoder], int]] = {
     "fpn_r34": (_fpn, 34),
     "fpn_r50": (_fpn, 50),
     "fpn_r101": (_fpn, 101),
+    **{
+        f"segmenter_vit-{size}_{decoder}": (functools.partial(_segmenter, decoder=decoder), size)
+        for size in vit.SIZES
+        for decoder in ("mask", "linear")
+    },
 }
 
 
