@@ -12,9 +12,10 @@ from flax import linen as nn
 
 from sdnjax.config import nearest
 from sdnjax.errors import InputError
-from sdnjax.models.backbones import vit
+from sdnjax.models.backbones import mit, vit
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.fcn import FCNHead
+from sdnjax.models.decoders.segformer import SegFormerHead
 from sdnjax.models.decoders.segmenter import LinearDecoder, MaskDecoder
 from sdnjax.models.decoders.semantic_fpn import SemanticFPNHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
@@ -90,6 +91,22 @@ def _segmenter(size: str, common: Common, decoder: str) -> EncoderDecoder:
     )
 
 
+def _segformer(size: str, common: Common) -> EncoderDecoder:
+    """SegFormer as mmseg builds it: 256 channels in every head."""
+    return EncoderDecoder(
+        backbone=mit.MiT(*mit.SIZES[size], dtype=common.dtype),
+        neck=common.neck,
+        decoder=SegFormerHead(
+            common.num_classes,
+            dropout=common.dropout,
+            align_corners=common.align_corners,
+            dtype=common.dtype,
+        ),
+        decoder_stages=(0, 1, 2, 3),
+        align_corners=common.align_corners,
+    )
+
+
 MODELS: dict[str, tuple[Callable[[Any, Common], EncoderDecoder], int | str]] = {
     "fcn_r18-d8": (_fcn, 18),
     "fcn_r34-d8": (_fcn, 34),
@@ -99,6 +116,7 @@ MODELS: dict[str, tuple[Callable[[Any, Common], EncoderDecoder], int | str]] = {
     "fpn_r34": (_fpn, 34),
     "fpn_r50": (_fpn, 50),
     "fpn_r101": (_fpn, 101),
+    **{f"segformer_mit-{size}": (_segformer, size) for size in mit.SIZES},
     **{
         f"segmenter_vit-{size}_{decoder}": (functools.partial(_segmenter, decoder=decoder), size)
         for size in vit.SIZES

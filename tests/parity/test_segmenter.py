@@ -1,12 +1,13 @@
 """ViT and Segmenter against mmsegmentation's."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sdnjax.convert import mmseg_segmenter
-from sdnjax.losses import cross_entropy
 from sdnjax.models import create_model
 from sdnjax.models.backbones.vit import SIZES, ViT
 from sdnjax.models.decoders.segmenter import MaskDecoder
@@ -128,25 +129,12 @@ def test_outputs(pair):
     with torch.no_grad():
         expected = run_theirs(theirs, images)
 
-    @jax.jit
-    def run(variables, images):
-        outputs, state = model.apply(
-            variables, images, train=False, capture_intermediates=True, mutable=["intermediates"]
-        )
-        return outputs, state["intermediates"]
-
-    with jax.default_matmul_precision("highest"):
-        outputs, inside = run(variables, images)
-    for name, want in expected.items():
-        have = side.leaf(inside, name)["__call__"][0] if "/" in name else outputs[name]
-        assert side.relative(have, want) < 1e-5, name
+    side.check_outputs(model, variables, images, expected)
 
 
 def test_gradients(pair, x64):
     """float64 on both sides, in training mode without stochastic depth."""
     model, theirs, rows, images = pair
-    if model.backbone.width > 400:
-        pytest.skip("gigabytes")
     model = model.clone(
         backbone=model.backbone.clone(drop_path=0.0, dtype=jnp.float64),
         decoder=model.decoder.clone(dtype=jnp.float64, **without_drop_path(model.decoder)),
@@ -155,8 +143,7 @@ def test_gradients(pair, x64):
     labels = np.random.default_rng(1).integers(0, K, images.shape[:3])
     labels[:, :9] = 255
 
-    theirs.double()
-    theirs.zero_grad()
+    theirs = copy.deepcopy(theirs).double()
     logits = run_theirs(theirs, images)["logits"]
     loss = torch.nn.functional.cross_entropy(
         logits.permute(0, 3, 1, 2), torch.tensor(labels), ignore_index=255
@@ -164,16 +151,8 @@ def test_gradients(pair, x64):
     loss.backward()
     gradients = {name: x.grad.numpy() for name, x in theirs.named_parameters()}
     variables = side.to_variables(rows, side.arrays(theirs.state_dict()), model, images)
-    theirs.float()
-
-    def loss_of(params):
-        outputs = model.apply({"params": params}, images, train=True)
-        return cross_entropy(outputs["logits"], labels)
-
-    ours, gradient = jax.jit(jax.value_and_grad(loss_of))(variables["params"])
-    assert abs(float(ours) - loss.item()) < 1e-10
-    distance, where = side.worst_gradient(rows, gradient, gradients)
-    assert distance < 1e-7, where
+    step = side.Step(loss.item(), gradients, {})
+    side.check_training(model, rows, variables, (images, labels), step)
 
 
 def without_drop_path(decoder):

@@ -1,15 +1,19 @@
 """What the comparisons with real PyTorch networks share: weights, conversion, distances."""
 
+import copy
 import importlib
 import sys
+import tempfile
 import types
 import warnings
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import torch
 
 from sdnjax.convert import LAYOUTS, Layout
+from sdnjax.losses import cross_entropy
 
 
 def build_mmseg(config):
@@ -152,3 +156,68 @@ def worst_gradient(rows, gradients, theirs):
         distance = np.abs(have - want).max() / max(np.abs(want).max(), floor)
         worst = max(worst, (float(distance), row.variable))
     return worst
+
+
+def saved(module, values=None):
+    """A Hugging Face network's tensors by the names of its files; `values` instead, if given."""
+    from safetensors.numpy import load_file
+
+    if values is not None:
+        module = copy.deepcopy(module)
+        with torch.no_grad():
+            for name, x in module.named_parameters():
+                x.copy_(values[name])
+    with tempfile.TemporaryDirectory() as folder:
+        module.save_pretrained(folder)
+        return load_file(f"{folder}/model.safetensors")
+
+
+def check_outputs(model, variables, images, expected):
+    """Every expected array: an output by its name, or a module's result by its path."""
+
+    @jax.jit
+    def run(variables, images):
+        outputs, state = model.apply(
+            variables, images, train=False, capture_intermediates=True, mutable=["intermediates"]
+        )
+        return outputs, state["intermediates"]
+
+    with jax.default_matmul_precision("highest"):
+        outputs, inside = run(variables, images)
+    distances = {}
+    for name, want in expected.items():
+        have = outputs[name] if name in outputs else leaf(inside, name)["__call__"][0]
+        distances[name] = relative(have, want)
+    worst = max(distances, key=distances.get)
+    print(f"logits {distances['logits']:.1e}, {worst} {distances[worst]:.1e}")
+    assert distances[worst] < 1e-5, worst
+
+
+class Step(NamedTuple):
+    """What PyTorch made of a training step."""
+
+    loss: float
+    gradients: dict
+    statistics: dict
+
+
+def check_training(model, rows, variables, batch, theirs):
+    """Loss, gradients and new batch-norm statistics of a `Step`, all in float64."""
+    images, labels = batch
+
+    def loss_of(params):
+        outputs, changed = model.apply(
+            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+        )
+        return cross_entropy(outputs["logits"], labels), changed
+
+    (ours, changed), gradient = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(
+        variables["params"]
+    )
+    assert abs(float(ours) - theirs.loss) < 1e-10
+    distance, where = worst_gradient(rows, gradient, theirs.gradients)
+    print(f"gradients {distance:.1e} ({where})")
+    assert distance < 1e-7, where
+    for row in rows:
+        if row.variable.startswith("batch_stats/"):
+            assert relative(leaf(changed, row.variable), ours_of(row, theirs.statistics)) < 1e-10
