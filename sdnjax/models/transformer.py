@@ -61,8 +61,8 @@ def attend(
 ) -> jax.Array:
     """Scaled dot-product attention with the softmax in at least float32; inside `@nn.compact`.
 
-    `query [B, M, C]`, `key, value [B, N, C]`, `bias` that broadcasts to `[B, heads, M, N]`
-    → `[B, M, C]`.
+    `query [..., M, C]`, `key, value [..., N, C]`, `bias` that broadcasts to
+    `[..., heads, M, N]` → `[..., M, C]`.
     """
 
     def split(x: jax.Array) -> jax.Array:
@@ -71,17 +71,17 @@ def attend(
     query, key, value = split(query), split(key), split(value)
     wide = jnp.promote_types(query.dtype, jnp.float32)
     query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
-    scores = jnp.einsum("bmhc,bnhc->bhmn", query, key, preferred_element_type=wide)
+    scores = jnp.einsum("...mhc,...nhc->...hmn", query, key, preferred_element_type=wide)
     if bias is not None:
         scores = scores + bias.astype(wide)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     weights = nn.Dropout(dropout, deterministic=not train)(weights)
-    y = jnp.einsum("bhmn,bnhc->bmhc", weights, value)
-    return y.reshape(*y.shape[:2], -1)
+    y = jnp.einsum("...hmn,...nhc->...mhc", weights, value)
+    return y.reshape(*y.shape[:-2], -1)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `query [B, M, C]` over `key, value [B, N, ·]` → `[B, M, C]`."""
+    """Multi-head attention of `query [..., M, C]` over `key, value [..., N, ·]`, with biases."""
 
     heads: int
     dropout: float = 0.0
