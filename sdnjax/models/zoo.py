@@ -12,15 +12,20 @@ from flax import linen as nn
 
 from sdnjax.config import nearest
 from sdnjax.errors import InputError
-from sdnjax.models.backbones import mit, vit
+from sdnjax.models.backbones import mit, swin, vit
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.fcn import FCNHead
+from sdnjax.models.decoders.maskformer import MaskFormerDecoder
 from sdnjax.models.decoders.segformer import SegFormerHead
 from sdnjax.models.decoders.segmenter import LinearDecoder, MaskDecoder
 from sdnjax.models.decoders.semantic_fpn import SemanticFPNHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.layers import Dtype
+from sdnjax.models.mask_classifier import MaskClassifier
 from sdnjax.models.necks.sdn import SDN, SDNNeck
+
+
+Network = EncoderDecoder | MaskClassifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +112,23 @@ def _segformer(size: str, common: Common) -> EncoderDecoder:
     )
 
 
-MODELS: dict[str, tuple[Callable[[Any, Common], EncoderDecoder], int | str]] = {
+def _maskformer(depth_or_size: int | str, common: Common) -> MaskClassifier:
+    """MaskFormer on torchvision's ResNet with frozen statistics, as mmseg has it, or on Swin."""
+    resnet = isinstance(depth_or_size, int)
+    if resnet:
+        backbone = ResNet(depth_or_size, stem="v1", dtype=common.dtype)
+    else:
+        backbone = swin.Swin(*swin.SIZES[depth_or_size], dtype=common.dtype)
+    return MaskClassifier(
+        backbone=backbone,
+        neck=common.neck,
+        decoder=MaskFormerDecoder(common.num_classes, dropout=common.dropout, dtype=common.dtype),
+        frozen_statistics=resnet,
+        align_corners=common.align_corners,
+    )
+
+
+MODELS: dict[str, tuple[Callable[[Any, Common], Network], int | str]] = {
     "fcn_r18-d8": (_fcn, 18),
     "fcn_r34-d8": (_fcn, 34),
     "fcn_r50-d8": (_fcn, 50),
@@ -116,6 +137,9 @@ MODELS: dict[str, tuple[Callable[[Any, Common], EncoderDecoder], int | str]] = {
     "fpn_r34": (_fpn, 34),
     "fpn_r50": (_fpn, 50),
     "fpn_r101": (_fpn, 101),
+    "maskformer_r50-d32": (_maskformer, 50),
+    "maskformer_r101-d32": (_maskformer, 101),
+    **{f"maskformer_swin-{size}": (_maskformer, size) for size in swin.SIZES},
     **{f"segformer_mit-{size}": (_segformer, size) for size in mit.SIZES},
     **{
         f"segmenter_vit-{size}_{decoder}": (functools.partial(_segmenter, decoder=decoder), size)
@@ -143,7 +167,7 @@ def create_model(
     dtype: Dtype = jnp.float32,
     guidance_channels: int | None = None,
     **sdn_options: Any,
-) -> EncoderDecoder:
+) -> Network:
     """A named segmentation network as a Linen module.
 
         model = create_model("fcn_r50-d8", num_classes=19, neck="sdn", reduction=4)
@@ -154,9 +178,10 @@ def create_model(
       name: a key of `MODELS`.
       num_classes: K, the channels of the logits.
       neck: None, "sdn", or a module of your own that maps stages to stages.
-      dropout: of channels, before each classifier.
+      dropout: of channels, before each classifier; throughout the decoder in MaskFormer. The
+        Segmenter has none.
       align_corners: for every resizing of scores.
-      stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision).
+      stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision); MaskFormer's is always "v1".
       dtype: of the computation; parameters, batch-norm statistics and logits are float32.
       guidance_channels, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
         kernel_size, dilation, similarity, boundary, reduction, stop_guidance_gradient.
