@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from sdnjax.ops import resize_bilinear, resize_nearest
 
@@ -122,9 +123,6 @@ def assign(cost: jax.Array, present: jax.Array) -> jax.Array:
     layers, batch, _, num_classes = cost.shape
 
     def solve(cost: np.ndarray, present: np.ndarray) -> np.ndarray:
-        # Part of scipy that only this loss needs, and slow to import.
-        from scipy.optimize import linear_sum_assignment
-
         cost, present = np.asarray(cost), np.asarray(present)
         largest = np.finfo(cost.dtype).max
         cost = np.nan_to_num(cost, nan=largest, posinf=largest, neginf=largest)

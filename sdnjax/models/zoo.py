@@ -24,7 +24,6 @@ from sdnjax.models.layers import Dtype
 from sdnjax.models.mask_classifier import MaskClassifier
 from sdnjax.models.necks.sdn import SDN, SDNNeck
 
-
 Network = EncoderDecoder | MaskClassifier
 
 
