@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sdnjax.convert import hf_swin
 from sdnjax.convert.rows import Row, batch_norm, conv, layer_norm, linear
 from sdnjax.models.backbones.resnet import STAGE_BLOCKS, ResNet
-from sdnjax.models.backbones.swin import Swin
+from sdnjax.models.backbones.swin import Swin, relative_positions
 from sdnjax.models.decoders.maskformer import MaskFormerDecoder
 from sdnjax.models.mask_classifier import MaskClassifier
 
@@ -31,6 +33,22 @@ def rows(model: MaskClassifier) -> list[Row]:
         backbone = resnet_rows(model.backbone, "backbone", f"{encoder}.")
         width = 512 if model.backbone.depth < 50 else 2048
     return [*backbone, *_decoder_rows(model.decoder, width != model.decoder.channels)]
+
+
+def constants(model: MaskClassifier) -> dict[str, np.ndarray]:
+    """What the original stores beside its parameters, and the norm that it does not read."""
+    classes = model.decoder.num_classes
+    found = {"criterion.empty_weight": np.ones(classes + 1, np.float32)}
+    found["criterion.empty_weight"][-1] = 0.1
+    if isinstance(model.backbone, Swin):
+        encoder, side = "model.pixel_level_module.encoder.model", model.backbone.window
+        found[f"{encoder}.layernorm.weight"] = np.ones(8 * model.backbone.width, np.float32)
+        found[f"{encoder}.layernorm.bias"] = np.zeros(8 * model.backbone.width, np.float32)
+        for s, depth in enumerate(model.backbone.depths):
+            for b in range(depth):
+                index = f"encoder.layers.{s}.blocks.{b}.attention.self.relative_position_index"
+                found[f"{encoder}.{index}"] = relative_positions(side)
+    return found
 
 
 def resnet_rows(resnet: ResNet, variable: str = "backbone", tensor: str = "") -> list[Row]:

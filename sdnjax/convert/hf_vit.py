@@ -1,8 +1,12 @@
-"""Hugging Face's `ViTModel` (prefix "vit." in classifiers); norms of 1e-12, bicubic positions."""
+"""Hugging Face's `ViTModel` by the names of its files; norms of 1e-12, bicubic positions."""
 
 from __future__ import annotations
 
-from sdnjax.convert.position import position_row
+from collections.abc import Mapping
+
+import numpy as np
+
+from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.vit import ViT
@@ -15,22 +19,28 @@ def rows(model: EncoderDecoder) -> list[Row]:
     return backbone_rows(model.backbone)
 
 
-def backbone_rows(vit: ViT, variable: str = "backbone", tensor: str = "") -> list[Row]:
-    """`tensor` is a prefix with its dot: "" (`ViTModel`) or "vit."."""
-    embeddings = f"{tensor}embeddings"
-    position = f"{embeddings}.position_embeddings"
+def adapt(
+    model: EncoderDecoder, state: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Positions of another image size."""
+    return adapt_positions(model.backbone, state, "embeddings.position_embeddings")
+
+
+def backbone_rows(vit: ViT, variable: str = "backbone") -> list[Row]:
+    """`ViTModel`, without its pooler."""
+    embeddings = "embeddings"
     found = [
         Row(f"params/{variable}/class_token", f"{embeddings}.cls_token"),
-        position_row(vit, f"params/{variable}/position_embedding", position),
+        Row(f"params/{variable}/position_embedding", f"{embeddings}.position_embeddings"),
         *conv(
             f"{variable}/patch_embedding/conv",
             f"{embeddings}.patch_embeddings.projection",
             vit.patch_bias,
         ),
-        *layer_norm(f"{variable}/norm", f"{tensor}layernorm"),
+        *layer_norm(f"{variable}/norm", "layernorm"),
     ]
     for i in range(vit.depth):
-        ours, theirs = f"{variable}/block{i}", f"{tensor}encoder.layer.{i}"
+        ours, theirs = f"{variable}/block{i}", f"encoder.layer.{i}"
         found += [
             *layer_norm(f"{ours}/norm1", f"{theirs}.layernorm_before"),
             *linear(f"{ours}/attention/query", f"{theirs}.attention.attention.query"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from sdnjax.convert.position import position_row
+from collections.abc import Mapping
+
+import numpy as np
+
+from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.vit import ViT
 from sdnjax.models.decoders.segmenter import MaskDecoder
 
 IGNORED: tuple[str, ...] = ()
+CLASSIFIERS = ("classifier/", "decoder/class_embedding", "decoder/mask_norm")
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
@@ -19,11 +24,18 @@ def rows(model: EncoderDecoder) -> list[Row]:
     ]
 
 
+def adapt(
+    model: EncoderDecoder, state: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Positions of another image size."""
+    return adapt_positions(model.backbone, state, "backbone.pos_embed")
+
+
 def backbone_rows(vit: ViT, variable: str = "backbone", tensor: str = "backbone") -> list[Row]:
     """`VisionTransformer` with `final_norm`."""
     return [
         Row(f"params/{variable}/class_token", f"{tensor}.cls_token"),
-        position_row(vit, f"params/{variable}/position_embedding", f"{tensor}.pos_embed"),
+        Row(f"params/{variable}/position_embedding", f"{tensor}.pos_embed"),
         *conv(
             f"{variable}/patch_embedding/conv", f"{tensor}.patch_embed.projection", vit.patch_bias
         ),

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from sdnjax.convert.rows import Layout, Row
 from sdnjax.errors import InputError
 from sdnjax.models.backbones.vit import ViT, resize_position_embedding
 
 
-def position_row(vit: ViT, variable: str, tensor: str) -> Row:
-    """Position embedding `[1, 1 + h·w, C]`, resized to the network's grid as the network does.
+def adapt_positions(
+    vit: ViT, state: Mapping[str, np.ndarray], name: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The state dict with its position embedding on the network's grid, and a note if it moved.
 
-    One of another size comes from a square grid. The way back leaves it as it is, so only an
-    embedding of the network's own size survives a round trip bit for bit.
+    The embedding `name`, `[1, 1 + h·w, C]`, is resized as the network does it for images of
+    another size, from a square grid. One of the network's own size stays as it is.
     """
-
-    def to_ours(x: np.ndarray) -> np.ndarray:
-        rows, columns = vit.position_grid
-        if x.ndim != 3 or x.shape[1] == 1 + rows * columns:
-            return x
-        side = math.isqrt(x.shape[1] - 1)
-        if x.shape[1] != 1 + side * side:
-            raise InputError(
-                f"{tensor}: {x.shape[1]} tokens are no class token and a square grid, "
-                f"and not the network's 1 + {rows}·{columns}"
-            )
-        grid = vit.position_grid
-        return np.asarray(resize_position_embedding(x, (side, side), grid, vit.position_resize))
-
-    return Row(variable, tensor, Layout(to_ours, lambda x: x))
+    state = dict(state)
+    x, (rows, columns) = state.get(name), vit.position_grid
+    if x is None or x.ndim != 3 or x.shape[1] == 1 + rows * columns:
+        return state, []
+    side = math.isqrt(max(x.shape[1] - 1, 0))
+    if x.shape[1] != 1 + side * side:
+        raise InputError(
+            f"{name} has {x.shape[1]} tokens: neither a class token and the network's "
+            f"{rows}×{columns} patches, nor a class token and a square grid"
+        )
+    mode = vit.position_resize
+    wide = x.astype(np.float32)
+    state[name] = np.asarray(resize_position_embedding(wide, (side, side), (rows, columns), mode))
+    return state, [f"resized: {name} from {side}×{side} to {rows}×{columns}, {mode}"]

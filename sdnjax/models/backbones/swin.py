@@ -60,7 +60,7 @@ class WindowAttention(nn.Module):
         grid = x.shape[1:3]
 
         table = self.param("relative_position_bias", normal_002, ((2 * side - 1) ** 2, self.heads))
-        bias = table[_relative_positions(side)].transpose(2, 0, 1)[None]
+        bias = table[relative_positions(side)].transpose(2, 0, 1)[None]
         if shift:
             x = jnp.roll(x, (-shift, -shift), axis=(1, 2))
             apart = jnp.asarray(_apart(grid, side, shift), bias.dtype)
@@ -90,7 +90,7 @@ def _from_windows(x: jax.Array, side: int, grid: tuple[int, ...]) -> jax.Array:
     return x.reshape(b, h, w, c)
 
 
-def _relative_positions(side: int) -> np.ndarray:
+def relative_positions(side: int) -> np.ndarray:
     """`[side², side²]` rows of the table: (Δy + side − 1)·(2·side − 1) + Δx + side − 1."""
     y, x = np.divmod(np.arange(side * side), side)
     dy, dx = (a[:, None] - a[None, :] + side - 1 for a in (y, x))
