@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from sdnjax.config import check_types, setting
 from sdnjax.errors import InputError
-from sdnjax.models.encoder_decoder import EncoderDecoder
-from sdnjax.models.zoo import check_name, create_model
+from sdnjax.models.zoo import Network, check_name, create_model
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Model:
         check_types(self)
         check_name(self.name)
 
-    def build(self, num_classes: int) -> EncoderDecoder:
+    def build(self, num_classes: int) -> Network:
         """The Linen module."""
         return create_model(
             self.name,

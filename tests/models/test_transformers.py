@@ -218,7 +218,9 @@ def small(name, **options):
 NAMES = ["segmenter_vit-t_mask", "segmenter_vit-t_linear", "segformer_mit-b0", "maskformer_swin-t"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [NAMES[0], pytest.param(NAMES[1], marks=pytest.mark.slow), *NAMES[2:]]
+)
 def test_neck_at_initialisation_changes_nothing(name):
     images = normal(1, 65, 49, 3).astype(np.float32)
     plain, with_neck = small(name), small(name, neck="sdn")
