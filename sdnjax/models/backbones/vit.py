@@ -53,7 +53,8 @@ class ViT(nn.Module):
       patch_bias: the patch embedding has a bias (timm, official) or none (mmseg).
       epsilon: of the layer norms: 1e-6 in mmseg and timm, 1e-5 in the official Segmenter,
         1e-12 in Hugging Face's ViT.
-      drop_path: of the last block, on both branches; it grows linearly from 0.
+      drop_path: of the last block; it grows linearly from 0. It drops both branches, as the
+        official code and timm do; mmseg drops the MLP's only.
     """
 
     width: int = 768
