@@ -5,28 +5,69 @@ from __future__ import annotations
 from types import ModuleType
 
 from sdnjax.config import nearest
-from sdnjax.convert import hf_resnet, mmseg_fcn, mmseg_fpn, torchvision_resnet
+from sdnjax.convert import (
+    augreg_vit,
+    efficientnet_lite,
+    hf_maskformer,
+    hf_resnet,
+    hf_segformer,
+    hf_swin,
+    hf_vit,
+    hrnet,
+    hrnet_ocr,
+    mmseg_deeplab,
+    mmseg_fcn,
+    mmseg_fpn,
+    mmseg_ocr,
+    mmseg_segformer,
+    mmseg_segmenter,
+    mmseg_swin,
+    official_segmenter,
+    timm_vit,
+    torchvision_resnet,
+)
 from sdnjax.errors import InputError
 
-# In the order in which they are tried for a network: mmseg's first.
+# Of a network's family, by how its name begins: whole networks where there are such checkpoints,
+# else backbones.
+OF_FAMILY: dict[str, ModuleType] = {
+    "fcn": mmseg_fcn,
+    "fpn_efficientnet": efficientnet_lite,
+    "fpn": mmseg_fpn,
+    "ocrnet": mmseg_ocr,
+    "deeplabv3plus": mmseg_deeplab,
+    "deeplabv2": torchvision_resnet,
+    "segmenter": mmseg_segmenter,
+    "segformer": mmseg_segformer,
+    "maskformer": hf_maskformer,
+}
+OTHERS = (
+    augreg_vit,
+    hf_resnet,
+    hf_segformer,
+    hf_swin,
+    hf_vit,
+    hrnet,
+    hrnet_ocr,
+    mmseg_swin,
+    official_segmenter,
+    timm_vit,
+)
 TABLES: dict[str, ModuleType] = {
-    table.__name__.rpartition(".")[2]: table
-    for table in (mmseg_fcn, mmseg_fpn, hf_resnet, torchvision_resnet)
+    table.__name__.rpartition(".")[2]: table for table in (*OF_FAMILY.values(), *OTHERS)
 }
 
 
 def find_table(name: str | None, model_name: str) -> ModuleType:
-    """The table called `name`; without a name the first whose family the network's begins with.
+    """The table called `name`, or without a name that of the network's family.
 
     "mmseg_fcn" serves "fcn_r50-d8".
     """
     if name is None:
-        families = {table: table.partition("_")[2] for table in TABLES}
-        name = next((t for t, family in families.items() if model_name.startswith(family)), "")
-        if not name:
-            raise InputError(
-                f"{model_name} has no table of its own; name one of {', '.join(TABLES)}"
-            )
+        for family, table in OF_FAMILY.items():
+            if model_name.startswith(family):
+                return table
+        raise InputError(f"{model_name} has no table of its own; name one of {', '.join(TABLES)}")
     if name not in TABLES:
         hint = nearest(name, TABLES) or f"; there are {', '.join(TABLES)}"
         raise InputError(f"no table {name!r} of foreign names{hint}")

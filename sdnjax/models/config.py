@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from sdnjax.config import check_types, setting
 from sdnjax.errors import InputError
-from sdnjax.models.encoder_decoder import EncoderDecoder
-from sdnjax.models.zoo import check_name, create_model
+from sdnjax.models.zoo import Network, check_name, create_model
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Model:
         check_types(self)
         check_name(self.name)
 
-    def build(self, num_classes: int, dtype: Any = None) -> EncoderDecoder:
+    def build(self, num_classes: int, dtype: Any = None) -> Network:
         """The Linen module; `dtype` in place of the settings', for float64."""
         return create_model(
             self.name,

@@ -12,154 +12,42 @@ from flax import linen as nn
 
 from sdnjax.config import nearest
 from sdnjax.errors import InputError
-from sdnjax.models.backbones.efficientnet_lite import EfficientNetLite
-from sdnjax.models.backbones.hrnet import HRNet
-from sdnjax.models.backbones.resnet import ResNet
-from sdnjax.models.decoders.deeplab import DeepLabV2Head, DeepLabV3PlusHead
-from sdnjax.models.decoders.fcn import FCNHead
-from sdnjax.models.decoders.ocr import OCRHead
-from sdnjax.models.decoders.semantic_fpn import SemanticFPNHead
-from sdnjax.models.encoder_decoder import EncoderDecoder
+from sdnjax.models import families
+from sdnjax.models.backbones import mit, swin, vit
+from sdnjax.models.families import Common, Network
 from sdnjax.models.layers import Dtype
 from sdnjax.models.necks.sdn import SDN, SDNNeck
 
-
-@dataclasses.dataclass(frozen=True)
-class Common:
-    """What every named network is given."""
-
-    num_classes: int
-    neck: nn.Module | None
-    dropout: float | None
-    align_corners: bool
-    stem: str
-    dtype: Dtype
-
-    def dropout_or(self, default: float) -> float:
-        """What was asked for, else the network's own."""
-        return default if self.dropout is None else self.dropout
-
-
-def _fcn(depth: int, common: Common) -> EncoderDecoder:
-    """FCN on a ResNet of output stride 8; both heads reduce their input to a quarter."""
-    top = 512 if depth < 50 else 2048
-
-    def head(channels: int, **options: Any) -> FCNHead:
-        return FCNHead(
-            common.num_classes,
-            channels,
-            dropout=common.dropout_or(0.1),
-            dtype=common.dtype,
-            **options,
+MODELS: dict[str, tuple[Callable[[Any, Common], Network], int | str]] = {
+    "fcn_r18-d8": (families.fcn, 18),
+    "fcn_r34-d8": (families.fcn, 34),
+    "fcn_r50-d8": (families.fcn, 50),
+    "fcn_r101-d8": (families.fcn, 101),
+    "fpn_r18": (families.fpn, 18),
+    "fpn_r34": (families.fpn, 34),
+    "fpn_r50": (families.fpn, 50),
+    "fpn_r101": (families.fpn, 101),
+    "fpn_efficientnet-lite0": (families.fpn, "efficientnet-lite0"),
+    "ocrnet_hr18s": (families.ocrnet, "hr18s"),
+    "ocrnet_hr18": (families.ocrnet, "hr18"),
+    "ocrnet_hr48": (families.ocrnet, "hr48"),
+    "deeplabv3plus_r18-d8": (families.deeplabv3plus, 18),
+    "deeplabv3plus_r50-d8": (families.deeplabv3plus, 50),
+    "deeplabv3plus_r101-d8": (families.deeplabv3plus, 101),
+    "deeplabv2_r50-d8": (families.deeplabv2, 50),
+    "deeplabv2_r101-d8": (families.deeplabv2, 101),
+    "maskformer_r50-d32": (families.maskformer, 50),
+    "maskformer_r101-d32": (families.maskformer, 101),
+    **{f"maskformer_swin-{size}": (families.maskformer, size) for size in swin.SIZES},
+    **{f"segformer_mit-{size}": (families.segformer, size) for size in mit.SIZES},
+    **{
+        f"segmenter_vit-{size}_{decoder}": (
+            functools.partial(families.segmenter, decoder=decoder),
+            size,
         )
-
-    return EncoderDecoder(
-        backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
-        neck=common.neck,
-        decoder=head(top // 4),
-        auxiliary=head(top // 8, convs=1, concat_input=False),
-        align_corners=common.align_corners,
-    )
-
-
-def _fpn(depth: int | str, common: Common) -> EncoderDecoder:
-    """SemanticFPN on a plain ResNet or on EfficientNet-Lite0; it has no auxiliary head."""
-    return EncoderDecoder(
-        backbone=EfficientNetLite(dtype=common.dtype)
-        if depth == "efficientnet-lite0"
-        else ResNet(depth, stem=common.stem, dtype=common.dtype),
-        neck=common.neck,
-        decoder=SemanticFPNHead(
-            common.num_classes,
-            dropout=common.dropout_or(0.1),
-            align_corners=common.align_corners,
-            dtype=common.dtype,
-        ),
-        decoder_stages=(0, 1, 2, 3),
-        align_corners=common.align_corners,
-    )
-
-
-def _ocrnet(variant: str, common: Common) -> EncoderDecoder:
-    """OCRNet on HRNetV2, mmseg's without dropout; with align_corners, the authors' own."""
-    sizes = {"modules": (1, 3, 2), "blocks": 2} if variant == "hr18s" else {}
-    return EncoderDecoder(
-        backbone=HRNet(
-            48 if variant == "hr48" else 18,
-            align_corners=common.align_corners,
-            dtype=common.dtype,
-            **sizes,
-        ),
-        neck=common.neck,
-        decoder=OCRHead(
-            common.num_classes,
-            dropout=common.dropout_or(0.0),
-            align_corners=common.align_corners,
-            dtype=common.dtype,
-        ),
-        decoder_stages=(0, 1, 2, 3),
-        align_corners=common.align_corners,
-    )
-
-
-def _deeplabv3plus(depth: int, common: Common) -> EncoderDecoder:
-    """DeepLabV3+ reads stages 1 and 4; the guidance of its first SDN is the raw stage 4."""
-    small = depth < 50
-    dropout = common.dropout_or(0.1)
-    return EncoderDecoder(
-        backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
-        neck=common.neck,
-        decoder=DeepLabV3PlusHead(
-            common.num_classes,
-            channels=128 if small else 512,
-            fine_channels=12 if small else 48,
-            dropout=dropout,
-            align_corners=common.align_corners,
-            dtype=common.dtype,
-        ),
-        auxiliary=FCNHead(
-            common.num_classes,
-            64 if small else 256,
-            convs=1,
-            concat_input=False,
-            dropout=dropout,
-            dtype=common.dtype,
-        ),
-        decoder_stages=(0, 3),
-        align_corners=common.align_corners,
-    )
-
-
-def _deeplabv2(depth: int, common: Common) -> EncoderDecoder:
-    """DeepLabV2 on mmseg's ResNet of output stride 8, without dropout or auxiliary head."""
-    return EncoderDecoder(
-        backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
-        neck=common.neck,
-        decoder=DeepLabV2Head(
-            common.num_classes, dropout=common.dropout_or(0.0), dtype=common.dtype
-        ),
-        align_corners=common.align_corners,
-    )
-
-
-MODELS: dict[str, tuple[Callable[[Any, Common], EncoderDecoder], int | str]] = {
-    "fcn_r18-d8": (_fcn, 18),
-    "fcn_r34-d8": (_fcn, 34),
-    "fcn_r50-d8": (_fcn, 50),
-    "fcn_r101-d8": (_fcn, 101),
-    "fpn_r18": (_fpn, 18),
-    "fpn_r34": (_fpn, 34),
-    "fpn_r50": (_fpn, 50),
-    "fpn_r101": (_fpn, 101),
-    "fpn_efficientnet-lite0": (_fpn, "efficientnet-lite0"),
-    "ocrnet_hr18s": (_ocrnet, "hr18s"),
-    "ocrnet_hr18": (_ocrnet, "hr18"),
-    "ocrnet_hr48": (_ocrnet, "hr48"),
-    "deeplabv3plus_r18-d8": (_deeplabv3plus, 18),
-    "deeplabv3plus_r50-d8": (_deeplabv3plus, 50),
-    "deeplabv3plus_r101-d8": (_deeplabv3plus, 101),
-    "deeplabv2_r50-d8": (_deeplabv2, 50),
-    "deeplabv2_r101-d8": (_deeplabv2, 101),
+        for size in vit.SIZES
+        for decoder in ("mask", "linear")
+    },
 }
 
 
@@ -181,7 +69,7 @@ def create_model(
     dtype: Dtype = jnp.float32,
     guidance_channels: int | None = None,
     **sdn_options: Any,
-) -> EncoderDecoder:
+) -> Network:
     """A named segmentation network as a Linen module.
 
         model = create_model("fcn_r50-d8", num_classes=19, neck="sdn", reduction=4)
@@ -192,10 +80,10 @@ def create_model(
       name: a key of `MODELS`.
       num_classes: K, the channels of the logits.
       neck: None, "sdn", or a module of your own that maps stages to stages.
-      dropout: of channels, before each classifier; None for the network's own: 0.1, or 0
-        for OCRNet and DeepLabV2.
+      dropout: of channels, before each classifier; throughout the decoder in MaskFormer; not in
+        the Segmenter. None for the network's own: 0.1, or 0 for OCRNet and DeepLabV2.
       align_corners: for every resizing of scores; for OCRNet, between HRNet's branches too.
-      stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision).
+      stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision); MaskFormer's is always "v1".
       dtype: of the computation; parameters, batch-norm statistics and logits are float32.
       guidance_channels, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
         kernel_size, dilation, similarity, boundary, reduction, stop_guidance_gradient.
@@ -216,5 +104,5 @@ def create_model(
     elif sdn_options or guidance_channels is not None:
         options = sorted(sdn_options) or ["guidance_channels"]
         raise InputError(f"{options[0]} is an option of neck='sdn', which was not asked for")
-    build, variant = MODELS[name]
-    return build(variant, Common(num_classes, neck, dropout, align_corners, stem, dtype))
+    build, depth = MODELS[name]
+    return build(depth, Common(num_classes, neck, dropout, align_corners, stem, dtype))

@@ -2,13 +2,14 @@
 
 from sdnjax.ops.difference_conv import central_difference_conv
 from sdnjax.ops.diffusion import anisotropic_diffusion
-from sdnjax.ops.resize import resize_bilinear, resize_nearest
+from sdnjax.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
 from sdnjax.ops.sdc import semantic_difference_conv, which_implementation
 from sdnjax.ops.similarity import similarity_maps
 
 __all__ = [
     "anisotropic_diffusion",
     "central_difference_conv",
+    "resize_bicubic",
     "resize_bilinear",
     "resize_nearest",
     "semantic_difference_conv",

@@ -1,8 +1,10 @@
-"""Resizing with PyTorch's numerics: bilinear without antialiasing, and nearest.
+"""Resizing with PyTorch's numerics: bilinear and bicubic without antialiasing, and nearest.
 
-`jax.image.resize` antialiases by default, knows no `align_corners` and rounds "nearest" its own
-way, so ported models and label maps need these.
+`jax.image.resize` antialiases by default, knows no `align_corners`, has another cubic and rounds
+"nearest" its own way, so ported models and label maps need these.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,32 @@ def resize_bilinear(
     Raises:
         ValueError: fewer than three axes, an empty size, a dtype that is not floating.
     """
+    return _resize(x, shape, functools.partial(_weights, align_corners=align_corners))
+
+
+@jax.named_scope("resize")
+def resize_bicubic(x: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Bicubic interpolation, `F.interpolate(mode="bicubic")` of PyTorch: Keys' cubic, a = −0.75.
+
+    Output pixel i reads four taps about `(i + ½)·in/out − ½`; taps outside repeat the border.
+    (JAX's and TensorFlow's cubic has a = −0.5.)
+
+    Args:
+        x: `[..., H, W, C]`, floating, any number of leading axes.
+        shape: static `(height, width)` of the result, in pixels.
+
+    Returns:
+        `[..., height, width, C]` in x's dtype, computed in float32 (float64 for float64) at the
+        highest precision. x itself when the size does not change.
+
+    Raises:
+        ValueError: fewer than three axes, an empty size, a dtype that is not floating.
+    """
+    return _resize(x, shape, _cubic_weights)
+
+
+def _resize(x, shape, weights_of):
+    """One dense product per axis; `weights_of(old, new, dtype)` is `[new, old]`."""
     height, width = _check(x, shape)
     h, w = x.shape[-3:-1]
     dtype = accumulation_dtype(x.dtype)
@@ -41,7 +69,7 @@ def resize_bilinear(
     def resize_axis(x, axis, equation, size):
         if x.shape[axis] == size:
             return x
-        weights = jnp.asarray(_weights(x.shape[axis], size, align_corners, dtype))
+        weights = jnp.asarray(weights_of(x.shape[axis], size, dtype=dtype))
         return jnp.einsum(equation, weights, x.astype(dtype), precision=lax.Precision.HIGHEST)
 
     passes = [(-3, "oh,...hwc->...owc", height), (-2, "ow,...hwc->...hoc", width)]
@@ -88,7 +116,7 @@ def _check(x, shape):
     return height, width
 
 
-def _weights(old: int, new: int, align_corners: bool, dtype) -> np.ndarray:
+def _weights(old: int, new: int, *, align_corners: bool, dtype) -> np.ndarray:
     """`[new, old]` interpolation weights at PyTorch's coordinates.
 
     The scale is rounded to the computation's dtype, the coordinate once more at the end, as a
@@ -101,3 +129,18 @@ def _weights(old: int, new: int, align_corners: bool, dtype) -> np.ndarray:
         source = (target + 0.5) * np.float64(dtype.type(old) / dtype.type(new)) - 0.5
     source = np.clip(source.astype(dtype), 0, old - 1)
     return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old, dtype=dtype))).astype(dtype)
+
+
+def _cubic_weights(old: int, new: int, *, dtype) -> np.ndarray:
+    """`[new, old]` weights of Keys' cubic with a = −0.75, border taps added to the border's."""
+    scale = np.float64(dtype.type(old) / dtype.type(new))
+    source = ((np.arange(new) + 0.5) * scale - 0.5).astype(dtype).astype(np.float64)
+    first = np.floor(source).astype(int) - 1
+    weights = np.zeros((new, old))
+    for tap in range(4):
+        t = np.abs(source - (first + tap))
+        near = (1.25 * t - 2.25) * t * t + 1
+        far = -0.75 * (((t - 5) * t + 8) * t - 4)
+        weight = np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+        np.add.at(weights, (np.arange(new), np.clip(first + tap, 0, old - 1)), weight)
+    return weights.astype(dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from sdnjax.losses import cross_entropy
+from sdnjax.losses import cross_entropy, maskformer_loss
 from sdnjax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -29,7 +29,9 @@ def make_train_step(
 
     The batch holds `image [B, H, W, 3]` float32, normalised, and `label [B, H, W]` integers.
     Metrics are scalars: `loss`, `loss_decoder`, `loss_auxiliary` (if there is such a head),
-    `gradient_norm`, `pixel_accuracy` (of the training crops, void left out).
+    `gradient_norm`, `pixel_accuracy` (of the training crops, void left out). A network that
+    classifies masks is trained with `maskformer_loss`, whose terms are `loss_classes`,
+    `loss_mask` and `loss_dice`; auxiliary_weight and normalize_by mean nothing to it.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -45,8 +47,14 @@ def make_train_step(
                 mutable=["batch_stats"],
             )
             labels = batch["label"]
-            loss = cross_entropy(outputs["logits"], labels, normalize_by=normalize_by)
-            metrics = {"loss_decoder": loss}
+            if "mask_logits" in outputs:
+                loss, terms = maskformer_loss(
+                    outputs["class_logits"], outputs["mask_logits"], labels
+                )
+                metrics = {f"loss_{name}": term for name, term in terms.items()}
+            else:
+                loss = cross_entropy(outputs["logits"], labels, normalize_by=normalize_by)
+                metrics = {"loss_decoder": loss}
             if "auxiliary" in outputs:
                 auxiliary = cross_entropy(outputs["auxiliary"], labels, normalize_by=normalize_by)
                 metrics["loss_auxiliary"] = auxiliary

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdnjax.ops import resize_bilinear, resize_nearest
+from sdnjax.ops import resize_bicubic, resize_bilinear, resize_nearest
 from tests.ops.oracles import arrays, value_and_pullback
 
 # (from, to): odd sizes up and down, one axis each way, size one, integer factors, no change.
@@ -90,6 +90,48 @@ def test_bilinear_identity_leading_axes_and_dtypes(align_corners):
     np.testing.assert_allclose(narrow.astype(jnp.float32), many, rtol=0, atol=0.02)
     constant = resize_bilinear(jnp.ones_like(x), (9, 8), align_corners=align_corners)
     np.testing.assert_allclose(constant, 1, rtol=1e-6)
+
+
+def bicubic_loop(x, shape):
+    """Keys' cubic convolution with a = −0.75, tap by tap; taps outside repeat the border."""
+
+    def weight(t, a=-0.75):
+        t = abs(t)
+        if t <= 1:
+            return (a + 2) * t**3 - (a + 3) * t**2 + 1
+        return a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0.0
+
+    def taps(i, old, new):
+        at = (i + 0.5) * old / new - 0.5
+        first = int(np.floor(at)) - 1
+        return [(min(max(k, 0), old - 1), weight(at - k)) for k in range(first, first + 4)]
+
+    b, h, w, c = x.shape
+    y = np.zeros((b, *shape, c))
+    for i, j in np.ndindex(*shape):
+        for row, wy in taps(i, h, shape[0]):
+            for column, wx in taps(j, w, shape[1]):
+                y[:, i, j] += wy * wx * x[:, row, column]
+    return y
+
+
+@sizes
+def test_bicubic_equals_the_definition(x64, old, new):
+    x, dy = arrays((2, *old, 3), (2, *new, 3))
+    y, (dx,) = value_and_pullback(lambda x: resize_bicubic(x, new), (x,), dy)
+    expected = bicubic_loop(x, new)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(np.sum(x * dx), np.sum(expected * dy), rtol=1e-11)
+
+
+@pytest.mark.parametrize(("old", "new"), [*SIZES, ((32, 32), (7, 11)), ((14, 14), (49, 81))])
+def test_bicubic_equals_torch(old, new):
+    torch = pytest.importorskip("torch")
+    (x,) = arrays((2, *old, 2), dtype=np.float32)
+    tensor = torch.tensor(x).permute(0, 3, 1, 2)
+    theirs = torch.nn.functional.interpolate(tensor, size=new, mode="bicubic", align_corners=False)
+    y = resize_bicubic(jnp.asarray(x), new)
+    np.testing.assert_allclose(y, theirs.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
 
 
 @sizes

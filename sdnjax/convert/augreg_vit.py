@@ -1,0 +1,72 @@
+"""AugReg's `.npz` files ("How to train your ViT", Steiner et al., 2021): Flax's own layout.
+
+Kernels of the attention have the heads as an axis of their own. The networks that were made of
+them resize their positions bilinearly; see `ViT.position_resize`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sdnjax.convert.position import adapt_positions
+from sdnjax.convert.rows import Layout, Row
+from sdnjax.models import EncoderDecoder
+
+IGNORED = ("head/kernel", "head/bias", "pre_logits/kernel", "pre_logits/bias")
+
+POSITION = "Transformer/posembed_input/pos_embedding"
+
+
+def adapt(
+    model: EncoderDecoder, state: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Positions of another image size."""
+    return adapt_positions(model.backbone, state, POSITION)
+
+
+def rows(model: EncoderDecoder) -> list[Row]:
+    """The backbone; the decoder is not in the file."""
+    vit, backbone = model.backbone, "params/backbone"
+
+    def with_heads(x: np.ndarray) -> np.ndarray:
+        return x.reshape(*x.shape[:-1], vit.heads, -1)
+
+    into = Layout(lambda x: x.reshape(x.shape[0], -1), with_heads)
+    bias = Layout(np.ravel, with_heads)
+    out = Layout(
+        lambda x: x.reshape(-1, x.shape[-1]), lambda x: x.reshape(vit.heads, -1, x.shape[-1])
+    )
+    found = [
+        Row(f"{backbone}/class_token", "cls"),
+        Row(f"{backbone}/position_embedding", POSITION),
+        *_rows(f"{backbone}/norm", "Transformer/encoder_norm", scale="same"),
+    ]
+    patch = _rows(f"{backbone}/patch_embedding/conv", "embedding", kernel="same")
+    found += patch if vit.patch_bias else patch[:1]
+    for i in range(vit.depth):
+        ours, theirs = f"{backbone}/block{i}", f"Transformer/encoderblock_{i}"
+        attention = f"{theirs}/MultiHeadDotProductAttention_1"
+        found += [
+            *_rows(f"{ours}/norm1", f"{theirs}/LayerNorm_0", scale="same"),
+            *_rows(f"{ours}/attention/out", f"{attention}/out", kernel=out),
+            *_rows(f"{ours}/norm2", f"{theirs}/LayerNorm_2", scale="same"),
+            *_rows(f"{ours}/mlp/fc1", f"{theirs}/MlpBlock_3/Dense_0", kernel="same"),
+            *_rows(f"{ours}/mlp/fc2", f"{theirs}/MlpBlock_3/Dense_1", kernel="same"),
+        ]
+        for name in ("query", "key", "value"):
+            found += _rows(
+                f"{ours}/attention/{name}", f"{attention}/{name}", kernel=into, bias=bias
+            )
+    return found
+
+
+def _rows(
+    ours: str, theirs: str, *, bias: str | Layout = "same", **weight: str | Layout
+) -> list[Row]:
+    """A leaf "scale" or "kernel" with its layout, and the bias."""
+    return [
+        Row(f"{ours}/{name}", f"{theirs}/{name}", layout)
+        for name, layout in {**weight, "bias": bias}.items()
+    ]

@@ -1,0 +1,84 @@
+"""mmsegmentation's Segmenter: `SegmenterMaskTransformerHead`, or `FCNHead` with no convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sdnjax.convert.position import adapt_positions
+from sdnjax.convert.rows import Row, conv, layer_norm, linear
+from sdnjax.models import EncoderDecoder
+from sdnjax.models.backbones.vit import ViT
+from sdnjax.models.decoders.segmenter import MaskDecoder
+
+IGNORED: tuple[str, ...] = ()
+CLASSIFIERS = ("classifier/", "decoder/class_embedding", "decoder/mask_norm")
+
+
+def rows(model: EncoderDecoder) -> list[Row]:
+    """The whole network."""
+    return [
+        *backbone_rows(model.backbone),
+        *_decoder_rows(model.decoder, "decoder", "decode_head"),
+    ]
+
+
+def adapt(
+    model: EncoderDecoder, state: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Positions of another image size."""
+    return adapt_positions(model.backbone, state, "backbone.pos_embed")
+
+
+def backbone_rows(vit: ViT, variable: str = "backbone", tensor: str = "backbone") -> list[Row]:
+    """`VisionTransformer` with `final_norm`."""
+    return [
+        Row(f"params/{variable}/class_token", f"{tensor}.cls_token"),
+        Row(f"params/{variable}/position_embedding", f"{tensor}.pos_embed"),
+        *conv(
+            f"{variable}/patch_embedding/conv", f"{tensor}.patch_embed.projection", vit.patch_bias
+        ),
+        *_block_rows(vit.depth, variable, tensor),
+        *layer_norm(f"{variable}/norm", f"{tensor}.ln1"),
+    ]
+
+
+def _decoder_rows(decoder: object, variable: str, tensor: str) -> list[Row]:
+    if not isinstance(decoder, MaskDecoder):
+        return conv(f"{variable}/classifier/seg", f"{tensor}.conv_seg", bias=True)
+    return [
+        *linear(f"{variable}/input_projection", f"{tensor}.dec_proj"),
+        Row(f"params/{variable}/class_embedding", f"{tensor}.cls_emb"),
+        *_block_rows(decoder.depth, variable, tensor),
+        *layer_norm(f"{variable}/norm", f"{tensor}.decoder_norm"),
+        *linear(f"{variable}/patch_projection", f"{tensor}.patch_proj", bias=False),
+        *linear(f"{variable}/class_projection", f"{tensor}.classes_proj", bias=False),
+        *layer_norm(f"{variable}/mask_norm", f"{tensor}.mask_norm"),
+    ]
+
+
+def _block_rows(depth: int, variable: str, tensor: str) -> list[Row]:
+    found = []
+    for i in range(depth):
+        ours, theirs = f"{variable}/block{i}", f"{tensor}.layers.{i}"
+        found += [
+            *layer_norm(f"{ours}/norm1", f"{theirs}.ln1"),
+            *packed_attention(f"{ours}/attention", f"{theirs}.attn.attn"),
+            *layer_norm(f"{ours}/norm2", f"{theirs}.ln2"),
+            *linear(f"{ours}/mlp/fc1", f"{theirs}.ffn.layers.0.0"),
+            *linear(f"{ours}/mlp/fc2", f"{theirs}.ffn.layers.1"),
+        ]
+    return found
+
+
+def packed_attention(variable: str, tensor: str) -> list[Row]:
+    """`torch.nn.MultiheadAttention`: query, key and value are thirds of `in_proj_*`."""
+    found = linear(f"{variable}/out", f"{tensor}.out_proj")
+    for i, name in enumerate(("query", "key", "value")):
+        ours = f"params/{variable}/{name}"
+        found += [
+            Row(f"{ours}/kernel", f"{tensor}.in_proj_weight", "linear", (i, 3)),
+            Row(f"{ours}/bias", f"{tensor}.in_proj_bias", "same", (i, 3)),
+        ]
+    return found

@@ -1,0 +1,57 @@
+"""The Segmenter as its authors released it: `{"model": …}`, encoder and blocks named as timm's.
+
+Layer norms of 1e-5 everywhere, positions resized bilinearly, a bias in the patch embedding:
+`like_source` gives a network these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sdnjax.convert.position import adapt_positions
+from sdnjax.convert.rows import Row, layer_norm, linear
+from sdnjax.convert.timm_vit import backbone_rows, block_rows
+from sdnjax.models import EncoderDecoder
+from sdnjax.models.decoders.segmenter import MaskDecoder
+
+IGNORED = ("encoder.head.weight", "encoder.head.bias")
+CLASSIFIERS = ("classifier/", "decoder/class_embedding", "decoder/mask_norm")
+
+
+def like_source(model: EncoderDecoder) -> EncoderDecoder:
+    """The network with the attributes that these checkpoints were trained with."""
+    backbone = model.backbone.clone(epsilon=1e-5, position_resize="bilinear", patch_bias=True)
+    return model.clone(backbone=backbone)
+
+
+def adapt(
+    model: EncoderDecoder, state: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Positions of another image size."""
+    return adapt_positions(model.backbone, state, "encoder.pos_embed")
+
+
+def rows(model: EncoderDecoder) -> list[Row]:
+    """The whole network."""
+    decoder, ours = model.decoder, "decoder"
+    encoder = backbone_rows(model.backbone, tensor="encoder.")
+    if not isinstance(decoder, MaskDecoder):
+        head = "decoder.head"
+        return [
+            *encoder,
+            Row(f"params/{ours}/classifier/seg/kernel", f"{head}.weight", "linear_as_conv"),
+            Row(f"params/{ours}/classifier/seg/bias", f"{head}.bias"),
+        ]
+    return [
+        *encoder,
+        *linear(f"{ours}/input_projection", "decoder.proj_dec"),
+        Row(f"params/{ours}/class_embedding", "decoder.cls_emb"),
+        *block_rows(decoder.depth, ours, "decoder."),
+        *layer_norm(f"{ours}/norm", "decoder.decoder_norm"),
+        # Bare matrices, multiplied from the right as ours are.
+        Row(f"params/{ours}/patch_projection/kernel", "decoder.proj_patch"),
+        Row(f"params/{ours}/class_projection/kernel", "decoder.proj_classes"),
+        *layer_norm(f"{ours}/mask_norm", "decoder.mask_norm"),
+    ]

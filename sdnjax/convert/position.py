@@ -1,0 +1,35 @@
+"""Position embeddings of a checkpoint that was trained on another grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from sdnjax.errors import InputError
+from sdnjax.models.backbones.vit import ViT, resize_position_embedding
+
+
+def adapt_positions(
+    vit: ViT, state: Mapping[str, np.ndarray], name: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The state dict with its position embedding on the network's grid, and a note if it moved.
+
+    The embedding `name`, `[1, 1 + h·w, C]`, is resized as the network does it for images of
+    another size, from a square grid. One of the network's own size stays as it is.
+    """
+    state = dict(state)
+    x, (rows, columns) = state.get(name), vit.position_grid
+    if x is None or x.ndim != 3 or x.shape[1] == 1 + rows * columns:
+        return state, []
+    side = math.isqrt(max(x.shape[1] - 1, 0))
+    if x.shape[1] != 1 + side * side:
+        raise InputError(
+            f"{name} has {x.shape[1]} tokens: neither a class token and the network's "
+            f"{rows}×{columns} patches, nor a class token and a square grid"
+        )
+    mode = vit.position_resize
+    wide = x.astype(np.float32)
+    state[name] = np.asarray(resize_position_embedding(wide, (side, side), (rows, columns), mode))
+    return state, [f"resized: {name} from {side}×{side} to {rows}×{columns}, {mode}"]

@@ -1,0 +1,199 @@
+"""How the networks of each family are put together, with the settings that mmseg gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+
+from sdnjax.models.backbones import mit, swin, vit
+from sdnjax.models.backbones.efficientnet_lite import EfficientNetLite
+from sdnjax.models.backbones.hrnet import HRNet
+from sdnjax.models.backbones.resnet import ResNet
+from sdnjax.models.decoders.deeplab import DeepLabV2Head, DeepLabV3PlusHead
+from sdnjax.models.decoders.fcn import FCNHead
+from sdnjax.models.decoders.maskformer import MaskFormerDecoder
+from sdnjax.models.decoders.ocr import OCRHead
+from sdnjax.models.decoders.segformer import SegFormerHead
+from sdnjax.models.decoders.segmenter import LinearDecoder, MaskDecoder
+from sdnjax.models.decoders.semantic_fpn import SemanticFPNHead
+from sdnjax.models.encoder_decoder import EncoderDecoder
+from sdnjax.models.layers import Dtype
+from sdnjax.models.mask_classifier import MaskClassifier
+
+Network = EncoderDecoder | MaskClassifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Common:
+    """What every named network is given."""
+
+    num_classes: int
+    neck: nn.Module | None
+    dropout: float | None
+    align_corners: bool
+    stem: str
+    dtype: Dtype
+
+    def dropout_or(self, default: float) -> float:
+        """What was asked for, else the network's own."""
+        return default if self.dropout is None else self.dropout
+
+
+def fcn(depth: int, common: Common) -> EncoderDecoder:
+    """FCN on a ResNet of output stride 8; both heads reduce their input to a quarter."""
+    top = 512 if depth < 50 else 2048
+
+    def head(channels: int, **options: Any) -> FCNHead:
+        return FCNHead(
+            common.num_classes,
+            channels,
+            dropout=common.dropout_or(0.1),
+            dtype=common.dtype,
+            **options,
+        )
+
+    return EncoderDecoder(
+        backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
+        neck=common.neck,
+        decoder=head(top // 4),
+        auxiliary=head(top // 8, convs=1, concat_input=False),
+        align_corners=common.align_corners,
+    )
+
+
+def fpn(depth: int | str, common: Common) -> EncoderDecoder:
+    """SemanticFPN on a plain ResNet or on EfficientNet-Lite0; it has no auxiliary head."""
+    return EncoderDecoder(
+        backbone=EfficientNetLite(dtype=common.dtype)
+        if depth == "efficientnet-lite0"
+        else ResNet(depth, stem=common.stem, dtype=common.dtype),
+        neck=common.neck,
+        decoder=SemanticFPNHead(
+            common.num_classes,
+            dropout=common.dropout_or(0.1),
+            align_corners=common.align_corners,
+            dtype=common.dtype,
+        ),
+        decoder_stages=(0, 1, 2, 3),
+        align_corners=common.align_corners,
+    )
+
+
+def ocrnet(variant: str, common: Common) -> EncoderDecoder:
+    """OCRNet on HRNetV2, mmseg's without dropout; with align_corners, the authors' own."""
+    sizes = {"modules": (1, 3, 2), "blocks": 2} if variant == "hr18s" else {}
+    return EncoderDecoder(
+        backbone=HRNet(
+            48 if variant == "hr48" else 18,
+            align_corners=common.align_corners,
+            dtype=common.dtype,
+            **sizes,
+        ),
+        neck=common.neck,
+        decoder=OCRHead(
+            common.num_classes,
+            dropout=common.dropout_or(0.0),
+            align_corners=common.align_corners,
+            dtype=common.dtype,
+        ),
+        decoder_stages=(0, 1, 2, 3),
+        align_corners=common.align_corners,
+    )
+
+
+def deeplabv3plus(depth: int, common: Common) -> EncoderDecoder:
+    """DeepLabV3+ reads stages 1 and 4; the guidance of its first SDN is the raw stage 4."""
+    small = depth < 50
+    dropout = common.dropout_or(0.1)
+    return EncoderDecoder(
+        backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
+        neck=common.neck,
+        decoder=DeepLabV3PlusHead(
+            common.num_classes,
+            channels=128 if small else 512,
+            fine_channels=12 if small else 48,
+            dropout=dropout,
+            align_corners=common.align_corners,
+            dtype=common.dtype,
+        ),
+        auxiliary=FCNHead(
+            common.num_classes,
+            64 if small else 256,
+            convs=1,
+            concat_input=False,
+            dropout=dropout,
+            dtype=common.dtype,
+        ),
+        decoder_stages=(0, 3),
+        align_corners=common.align_corners,
+    )
+
+
+def deeplabv2(depth: int, common: Common) -> EncoderDecoder:
+    """DeepLabV2 on mmseg's ResNet of output stride 8, without dropout or auxiliary head."""
+    return EncoderDecoder(
+        backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
+        neck=common.neck,
+        decoder=DeepLabV2Head(
+            common.num_classes, dropout=common.dropout_or(0.0), dtype=common.dtype
+        ),
+        align_corners=common.align_corners,
+    )
+
+
+def segmenter(size: str, common: Common, decoder: str) -> EncoderDecoder:
+    """Segmenter as mmseg builds it: dropout only of paths, no bias in the patch embedding."""
+    width, depth, heads = vit.SIZES[size]
+    side = 40 if size == "l" else 32  # trained at 640² and 512² pixels
+    return EncoderDecoder(
+        backbone=vit.ViT(
+            width,
+            depth,
+            heads,
+            position_grid=(side, side),
+            patch_bias=False,
+            dtype=common.dtype,
+        ),
+        neck=common.neck,
+        decoder=MaskDecoder(common.num_classes, width, heads, dtype=common.dtype)
+        if decoder == "mask"
+        else LinearDecoder(common.num_classes, dtype=common.dtype),
+        decoder_stages=(0,),
+        align_corners=common.align_corners,
+    )
+
+
+def segformer(size: str, common: Common) -> EncoderDecoder:
+    """SegFormer as mmseg builds it: 256 channels in every head."""
+    return EncoderDecoder(
+        backbone=mit.MiT(*mit.SIZES[size], dtype=common.dtype),
+        neck=common.neck,
+        decoder=SegFormerHead(
+            common.num_classes,
+            dropout=common.dropout_or(0.1),
+            align_corners=common.align_corners,
+            dtype=common.dtype,
+        ),
+        decoder_stages=(0, 1, 2, 3),
+        align_corners=common.align_corners,
+    )
+
+
+def maskformer(depth_or_size: int | str, common: Common) -> MaskClassifier:
+    """MaskFormer on torchvision's ResNet with frozen statistics, as mmseg has it, or on Swin."""
+    resnet = isinstance(depth_or_size, int)
+    if resnet:
+        backbone = ResNet(depth_or_size, stem="v1", dtype=common.dtype)
+    else:
+        backbone = swin.Swin(*swin.SIZES[depth_or_size], dtype=common.dtype)
+    return MaskClassifier(
+        backbone=backbone,
+        neck=common.neck,
+        decoder=MaskFormerDecoder(
+            common.num_classes, dropout=common.dropout_or(0.1), dtype=common.dtype
+        ),
+        frozen_statistics=resnet,
+        align_corners=common.align_corners,
+    )

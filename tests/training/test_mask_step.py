@@ -1,0 +1,63 @@
+"""The train step with a network that classifies masks."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from sdnjax.models.decoders.maskformer import MaskFormerDecoder
+from sdnjax.models.layers import conv
+from sdnjax.models.mask_classifier import MaskClassifier
+from sdnjax.training.loop import compile_step
+from sdnjax.training.sharding import replicated, to_global
+from sdnjax.training.state import create_state
+from sdnjax.training.step import make_train_step
+from tests.training.tiny import batch_of
+
+
+class TwoStages(nn.Module):
+    """A backbone of two convolutions."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        first = nn.relu(conv(8, 3, stride=2, bias=True, name="conv1")(x))
+        return first, nn.relu(conv(8, 3, stride=2, bias=True, name="conv2")(first))
+
+
+def losses(devices, steps):
+    """The metrics of a few steps on the first batch, and the last state."""
+    decoder = MaskFormerDecoder(3, channels=32, queries=4, layers=1, heads=2, hidden=8, dropout=0.0)
+    model, optimizer = MaskClassifier(TwoStages(), decoder), optax.adam(1e-2)
+    kinds = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=kinds, devices=jax.devices()[:devices])
+    make = jax.jit(
+        lambda: create_state(model, optimizer, (12, 10), 0), out_shardings=replicated(mesh)
+    )
+    state, step = make(), compile_step(make_train_step(model, optimizer, seed=3), mesh)
+    history = []
+    for _ in range(steps):
+        state, metrics = step(state, to_global(batch_of(0), mesh))
+        history.append({k: float(v) for k, v in metrics.items()})
+    return history, state
+
+
+def test_the_loss_is_the_sum_of_its_terms_and_falls():
+    history, _ = losses(1, 8)
+    terms = {"loss_classes", "loss_mask", "loss_dice"}
+    assert history[0].keys() == terms | {"loss", "gradient_norm", "pixel_accuracy"}
+    for metrics in history:
+        assert abs(metrics["loss"] - sum(metrics[x] for x in terms)) < 1e-5 * metrics["loss"]
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+    assert all(np.isfinite(x) for metrics in history for x in metrics.values())
+
+
+@pytest.mark.slow
+def test_one_and_four_devices_agree():
+    """The assignment runs on the host, in the middle of a step that is spread over devices."""
+    one, state_one = losses(1, 3)
+    four, state_four = losses(4, 3)
+    for a, b in zip(one, four, strict=True):
+        assert abs(a["loss"] - b["loss"]) < 1e-4 * a["loss"]
+    for a, b in zip(jax.tree.leaves(state_one), jax.tree.leaves(state_four), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)
