@@ -1,21 +1,10 @@
-"""SDC on NVIDIA Hopper GPUs: three kernels, in 16-bit floats with float32 accumulation."""
+"""SDC on NVIDIA Hopper GPUs: who is served, in 16-bit floats with float32 accumulation."""
 
 import re
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 
 from sdnjax.ops.devices import target_device
-from sdnjax.ops.neighbours import inside, mirror, tap_offsets
-from sdnjax.ops.sdc.pallas_gpu import common
-from sdnjax.ops.sdc.pallas_gpu.kernel_gradient import kernel_gradient
-from sdnjax.ops.sdc.pallas_gpu.map_gradient import map_gradient
-from sdnjax.ops.sdc.pallas_gpu.product import product
-from sdnjax.ops.sdc.pallas_gpu.sharding import per_device
 
 
 def semantic_difference(u, s, kernel, *, dilation, precision, interpret=None):
@@ -32,7 +21,10 @@ def semantic_difference(u, s, kernel, *, dilation, precision, interpret=None):
     if not interpret and not is_hopper():
         raise NotImplementedError(f"needs an NVIDIA Hopper GPU, not {target_device()[1]}")
     _refuse_arrays(u, kernel)
-    return _semantic_difference(u, s, kernel, dilation, interpret)
+    # Only now: importing Pallas takes a third of a second, and most machines never need it.
+    from sdnjax.ops.sdc.pallas_gpu import vjp  # noqa: PLC0415
+
+    return vjp.semantic_difference(u, s, kernel, dilation, interpret)
 
 
 def is_hopper() -> bool:
@@ -49,84 +41,3 @@ def _refuse_arrays(u, kernel):
         )
     if kernel.shape[0] * kernel.shape[1] == 1:
         raise NotImplementedError("a 1×1 kernel has no taps around its centre")
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _semantic_difference(u, s, kernel, dilation, interpret):
-    offsets = tap_offsets(kernel.shape[:2], dilation)
-    near = jnp.where(inside(s.shape, offsets), s, 0)
-    return _on_each_device(u, kernel, dilation, interpret).product(u, near, s, _by_tap(kernel))
-
-
-def _forward(u, s, kernel, dilation, interpret):
-    return _semantic_difference(u, s, kernel, dilation, interpret), (u, s, kernel)
-
-
-def _backward(dilation, interpret, residuals, dy):
-    u, s, kernel = residuals
-    offsets = tap_offsets(kernel.shape[:2], dilation)
-    run = _on_each_device(u, kernel, dilation, interpret)
-    weights, inner = _by_tap(kernel), inside(s.shape, offsets)
-
-    # dU[q] = Σ_k (s_{−k}[q + o_k] dY[q + o_k] − s_{−k}[q] dY[q]) W_{−k}ᵀ, where −k is the
-    # opposite tap: the forward pass with other factors.
-    opposite = jnp.swapaxes(weights[::-1], 1, 2)
-    du = run.product(dy, mirror(s, offsets), s[..., ::-1], opposite)
-    dw = run.kernel_gradient(u, jnp.where(inner, s, 0), s, dy)
-    ones = jnp.ones_like(s)
-    ds = run.map_gradient(u, jnp.where(inner, ones, 0), ones, dy, jnp.swapaxes(weights, 1, 2))
-    # Of the three the compiler drops those that nobody asks for.
-    dw = _with_centre(dw, 0).reshape(kernel.shape).astype(kernel.dtype)
-    return du, _with_centre(ds, 3).astype(s.dtype), dw
-
-
-_semantic_difference.defvjp(_forward, _backward)
-
-
-class _Kernels(NamedTuple):
-    """The three kernels on maps `[B, H, W, …]`, each device at work on its own images."""
-
-    product: Callable
-    kernel_gradient: Callable
-    map_gradient: Callable
-
-
-def _on_each_device(u, kernel, dilation, interpret) -> _Kernels:
-    taps = common.Taps(kernel.shape[:2], dilation, u.shape[2])
-
-    def forward(x, near, total, weights):
-        factors = common.pair_factors(near, total)
-        y = product(_rows(x), factors, weights, taps, interpret=interpret)
-        return y.reshape(*x.shape[:3], -1)
-
-    def to_kernel(x, near, total, dy):
-        factors = common.pair_factors(near, total)
-        return kernel_gradient(_rows(x), factors, _rows(dy), taps, interpret=interpret)
-
-    def to_maps(x, near, total, dy, transposed):
-        factors = common.pair_factors(near, total)
-        ds = map_gradient(_rows(x), factors, _rows(dy), transposed, taps, interpret=interpret)
-        return ds.T.reshape(*x.shape[:3], -1)
-
-    maps = "b h w i, b h w k, b h w k"
-    return _Kernels(
-        per_device(forward, f"{maps}, t i o -> b h w o"),
-        per_device(to_kernel, f"{maps}, b h w o -> t i o", summed=True),
-        per_device(to_maps, f"{maps}, b h w o, t o i -> b h w t"),
-    )
-
-
-def _rows(x):
-    return x.reshape(-1, x.shape[-1])
-
-
-def _by_tap(kernel):
-    """`[kh, kw, Ci, Co]` → `[T, Ci, Co]`, without the centre."""
-    return common.around_centre(kernel.reshape(-1, *kernel.shape[2:]), 0)
-
-
-def _with_centre(x, axis):
-    """Puts the centre tap, whose gradient is 0, back between the others."""
-    before, after = jnp.split(x, 2, axis)
-    zero = jnp.zeros_like(lax.slice_in_dim(x, 0, 1, axis=axis))
-    return jnp.concatenate([before, zero, after], axis)
