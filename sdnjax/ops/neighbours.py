@@ -87,7 +87,7 @@ def reader(x: jax.Array, offsets: Offsets):
 def inside(shape, offsets: Offsets) -> jax.Array:
     """`[1, H, W, K]` booleans: whether tap k of pixel p lies inside an image `[B, H, W, ...]`."""
     h, w = shape[1:3]
-    dy, dx = np.array(offsets).T
+    dy, dx = np.array(offsets, int).reshape(-1, 2).T
     rows, columns = np.arange(h)[:, None] + dy, np.arange(w)[:, None] + dx
     rows, columns = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
     # Two small constants; the product over H and W is left to the compiled program.

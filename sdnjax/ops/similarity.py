@@ -84,7 +84,6 @@ def similarity_maps(
     b, h, w, _ = v.shape
     dtype = accumulation_dtype(v.dtype)
     scale = jnp.asarray(scale).astype(dtype)
-    is_inside = inside(v.shape, offsets)
 
     if callable(similarity):
         s = _apply_per_tap(similarity, v, offsets, dtype)
@@ -95,42 +94,60 @@ def similarity_maps(
         elif similarity == "cosine":
             s = _cosine(v.astype(dtype), offsets)
         else:
-            d2 = squared_distances(v, offsets)
-            if similarity == "relative":
-                ratio = _relative_to_mean(d2, is_inside, v, boundary)
-            elif boundary == "zeros":
-                ratio = jnp.where(is_inside, d2, _energy(v)[..., None])
-            else:
-                ratio = d2
-            ratio = ratio / (scale * scale)
-            s = jnp.exp(-ratio / 2) if similarity == "gaussian" else lax.rsqrt(1 + ratio)
-
+            return _of_distances(similarity, v, offsets, scale, boundary)
     if boundary == "no_flux":
-        s = jnp.where(is_inside, s, 0)
+        s = jnp.where(inside(v.shape, offsets), s, 0)
     return s.at[..., len(offsets) // 2].set(1)
+
+
+def _of_distances(similarity, v, offsets, scale, boundary):
+    """The similarities that are functions of d². All are symmetric: half of them are computed."""
+    half = offsets[: len(offsets) // 2]
+    d2 = squared_distances(v, offsets)
+    mean = _mean_distance(d2, inside(v.shape, half)) if similarity == "relative" else None
+
+    def diffusivity(d2):
+        if mean is not None:
+            # Below this the derivative of a quotient would overflow.
+            varies = mean > jnp.finfo(d2.dtype).tiny / jnp.finfo(d2.dtype).eps ** 2
+            d2 = jnp.where(varies, d2 / jnp.where(varies, mean, 1), 0)
+        ratio = d2 / (scale * scale)
+        return jnp.exp(-ratio / 2) if similarity == "gaussian" else lax.rsqrt(1 + ratio)
+
+    s = _both_halves(jnp.where(inside(v.shape, half), diffusivity(d2), 0), offsets, centre=1)
+    if boundary == "no_flux":
+        return s
+    return jnp.where(inside(v.shape, offsets), s, diffusivity(_energy(v)[..., None]))
+
+
+def _both_halves(s, offsets, centre):
+    """`[B, H, W, K // 2]` of a symmetric map, 0 outside → all `[B, H, W, K]`.
+
+    The second half of the taps holds what the neighbours hold in the first.
+    """
+    half = offsets[: len(offsets) // 2]
+    rest = [shift(s[..., k, None], tuple(-n for n in half[k])) for k in reversed(range(len(half)))]
+    middle = jnp.full((*s.shape[:3], 1), centre, s.dtype)
+    return jnp.concatenate([s, middle, *rest], axis=-1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def squared_distances(v, offsets):
-    """`d²_k[p] = Σ_c (v_c[p + o_k] − v_c[p])²`, 0 where the tap is outside: `[B, H, W, K]`.
+    """`d²_k[p] = Σ_c (v_c[p + o_k] − v_c[p])²` for the taps before the centre: `[B, H, W, K // 2]`.
 
-    Keeps v alone for the backward pass; in either pass one or two copies of it are alive.
+    0 where the tap is outside. Keeps v alone for the backward pass.
     """
     dtype = accumulation_dtype(v.dtype)
     half = offsets[: len(offsets) // 2]
     if not half:
-        return jnp.zeros((*v.shape[:3], 1), dtype)
+        return jnp.zeros((*v.shape[:3], 0), dtype)
 
     def sums(read):
         centre = read((0, 0)).astype(dtype)
         squares = (jnp.square(read(offset).astype(dtype) - centre) for offset in half)
         return jnp.stack([channel_sum(square) for square in squares], axis=-1)
 
-    d2 = with_neighbours(sums, v, offsets)
-    d2 = jnp.where(inside(v.shape, half), d2, 0)
-    # d² is symmetric: the second half of the taps holds what the neighbours hold in the first.
-    rest = [shift(d2[..., k], tuple(-n for n in half[k])) for k in reversed(range(len(half)))]
-    return jnp.concatenate([d2, jnp.stack([jnp.zeros_like(rest[0]), *rest], axis=-1)], axis=-1)
+    return jnp.where(inside(v.shape, half), with_neighbours(sums, v, offsets), 0)
 
 
 def _squared_distances_fwd(v, offsets):
@@ -140,8 +157,8 @@ def _squared_distances_fwd(v, offsets):
 def _squared_distances_bwd(offsets, v, g):
     # v[p] occurs in the distances that p holds and in those that its neighbours hold:
     # dv[p] = Σ_k 2 (g_k[p] + g_{−k}[p + o_k]) (v[p] − v[p + o_k]), Eq. 3 once more.
-    g = jnp.where(inside(v.shape, offsets), g, 0)
-    return (weighted_difference(v, -2 * (g + mirror(g, offsets)), offsets, v.dtype),)
+    g = jnp.where(inside(v.shape, offsets[: len(offsets) // 2]), -2 * g, 0)
+    return (weighted_difference(v, _both_halves(g, offsets, centre=0), offsets, v.dtype),)
 
 
 squared_distances.defvjp(_squared_distances_fwd, _squared_distances_bwd)
@@ -153,15 +170,10 @@ def _energy(v):
     return jnp.sum(jnp.square(v.astype(accumulation_dtype(v.dtype))), axis=-1)
 
 
-def _relative_to_mean(d2, is_inside, v, boundary):
-    """d² over its mean, per image; 0 where the mean vanishes."""
-    pairs = jnp.sum(is_inside, dtype=d2.dtype) - d2.shape[1] * d2.shape[2]  # less the centres
-    mean = jnp.sum(d2, axis=(1, 2, 3), keepdims=True) / jnp.maximum(pairs, 1)
-    if boundary == "zeros":
-        d2 = jnp.where(is_inside, d2, _energy(v)[..., None])
-    # Below this the derivative of a quotient would overflow.
-    varies = mean > jnp.finfo(d2.dtype).tiny / jnp.finfo(d2.dtype).eps ** 2
-    return jnp.where(varies, d2 / jnp.where(varies, mean, 1), 0)
+def _mean_distance(d2, is_inside):
+    """Mean of d² over each image's pairs of neighbours, `[B, 1, 1, 1]`."""
+    pairs = jnp.maximum(jnp.sum(is_inside, dtype=d2.dtype), 1)
+    return jnp.sum(d2, axis=(1, 2, 3), keepdims=True) / pairs
 
 
 def _cosine(v, offsets):
@@ -169,8 +181,8 @@ def _cosine(v, offsets):
     unit = v * lax.rsqrt(_energy(v) + COSINE_EPS)[..., None]
     energy = _energy(unit)[..., None]
     neighbour = mirror(jnp.broadcast_to(energy, (*energy.shape[:3], len(offsets))), offsets)
-    product = (energy + neighbour - squared_distances(unit, offsets)) / 2
-    return jnp.where(inside(v.shape, offsets), product, 0)
+    d2 = _both_halves(squared_distances(unit, offsets), offsets, centre=0)
+    return jnp.where(inside(v.shape, offsets), (energy + neighbour - d2) / 2, 0)
 
 
 def _apply_per_tap(function, v, offsets, dtype):

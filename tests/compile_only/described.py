@@ -42,7 +42,10 @@ gpu_device_info {
 
 
 def has_cuda_compiler() -> bool:
-    return importlib.util.find_spec("jax_plugins.xla_cuda13") is not None
+    return bool(
+        importlib.util.find_spec("jax_plugins")
+        and importlib.util.find_spec("jax_plugins.xla_cuda13")
+    )
 
 
 def has_tpu_compiler() -> bool:

@@ -18,10 +18,9 @@ from jax import lax
 from sdnjax.ops.bands import Bands, Window, bands_of, channel_sum, reach_of, works_in_bands
 from sdnjax.ops.neighbours import Offsets, accumulation_dtype, tap_offsets
 
-# Weighted differences per band as a share of the image, and in bytes where a CPU's caches count:
-# anything from 2 to 8 MiB is equally fast there at 64 to 256 channels.
+# Weighted differences per band as a share of the image, and in bytes where a CPU's caches count.
 BAND_SHARE = 1 / 2
-CPU_BAND_BYTES = 8 * 2**20
+CPU_BAND_BYTES = 2 * 2**20
 
 
 def semantic_difference(u, s, kernel, *, dilation, precision):

@@ -1,0 +1,33 @@
+"""Parameters and multiply-adds of every named network, without and with the SDN neck.
+
+    python -m benchmarks.networks [--size 512,512] [--classes 150] [NAME …]
+
+Prints rows of a Markdown table. Nothing is computed: see `sdnjax.models.summary`.
+"""
+
+import argparse
+
+from sdnjax.models import MODELS, create_model
+from sdnjax.models.summary import summarize
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=list(MODELS))
+    parser.add_argument("--size", default="512,512", help="height,width of the image")
+    parser.add_argument("--classes", type=int, default=150)
+    options = parser.parse_args()
+    size = tuple(int(n) for n in options.size.split(","))
+    print("| network | parameters, with SDN | multiply-adds, with SDN |")
+    print("|---|---|---|")
+    for name in options.names:
+        cells = []
+        for neck in (None, "sdn"):
+            whole = summarize(create_model(name, num_classes=options.classes, neck=neck), size)[0]
+            cells.append((whole.parameters / 1e6, whole.multiply_adds / 1e9))
+        (p, m), (p_sdn, m_sdn) = cells
+        print(f"| `{name}` | {p:.2f} M, {p_sdn:.2f} M | {m:.1f} G, {m_sdn:.1f} G |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
