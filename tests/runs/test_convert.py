@@ -10,7 +10,7 @@ from PIL import Image
 from sdnjax.convert import batch_norm, conv
 from sdnjax.convert.files import read_file, write_file
 from sdnjax.convert.state_dict import find_state_dict
-from sdnjax.convert.tables import TABLES
+from sdnjax.convert.tables import OF_FAMILY
 from sdnjax.losses import cross_entropy
 from sdnjax.models.config import Model
 from tests.runs.test_entry_points import SMALL, assert_one_line
@@ -28,7 +28,7 @@ K = 11
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch):
     table = types.SimpleNamespace(rows=lambda _: ROWS, IGNORED=(".num_batches_tracked",))
-    monkeypatch.setitem(TABLES, "mmseg_fcn", table)
+    monkeypatch.setitem(OF_FAMILY, "fcn", table)
     monkeypatch.setattr(Model, "build", lambda self, num_classes, dtype=None: Tiny(num_classes))
 
 
