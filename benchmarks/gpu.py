@@ -22,6 +22,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
 from benchmarks import sdc
 from sdnjax.models import create_model
-from sdnjax.ops.neighbours import inside, tap_offsets
+from sdnjax.ops.neighbours import inside, tap_offsets, without_centre
 from sdnjax.ops.sdc import pallas_gpu, reference
 from sdnjax.ops.sdc.pallas_gpu import common, tiles
 from sdnjax.ops.sdc.pallas_gpu.product import product
@@ -118,12 +119,19 @@ def check_train_step(rehearse: bool) -> dict:
     optimizer = optax.sgd(0.01, momentum=0.9)
     variables = model.init(jax.random.key(0), images[:1], train=False)
 
+    def disturbed(path, x):
+        """Fusion starts at zero on the operator's result, which the loss would not see."""
+        is_fusion = any(entry.key == "fusion" for entry in path)
+        return x + 0.02 * jax.random.normal(jax.random.key(2), x.shape) if is_fusion else x
+
+    params = jax.tree_util.tree_map_with_path(disturbed, variables["params"])
+
     def losses():
         state = TrainState(
             step=jnp.int32(0),
-            params=variables["params"],
+            params=params,
             batch_stats=variables["batch_stats"],
-            opt_state=optimizer.init(variables["params"]),
+            opt_state=optimizer.init(params),
         )
         step = jax.jit(make_train_step(model, optimizer, seed=0))
         values = []
@@ -133,14 +141,9 @@ def check_train_step(rehearse: bool) -> dict:
         return values
 
     chosen = losses()
-    implementations = sdc.IMPLEMENTATIONS
-    kept = implementations.pop("pallas_gpu")
-    try:
+    with mock.patch.dict(sdc.IMPLEMENTATIONS):
+        del sdc.IMPLEMENTATIONS["pallas_gpu"]
         without = losses()
-    finally:
-        others = dict(implementations)
-        implementations.clear()
-        implementations |= {"pallas_gpu": kept} | others
     good = bool(np.allclose(chosen, without, rtol=0.03))  # false for NaN
     print(f"{'ok ' if good else 'BAD'} train step: losses {chosen}, XLA's form {without}")
     return {"losses": chosen, "losses_xla": without, "good": good}
@@ -157,7 +160,7 @@ def sweep_tiles(shapes, deadline: float) -> list[dict]:
         factors = common.pair_factors(near, s)
         rows, weights = (
             u.reshape(-1, size[3]),
-            common.around_centre(kernel.reshape(9, *kernel.shape[2:]), 0),
+            without_centre(kernel.reshape(9, *kernel.shape[2:]), 0),
         )
         taps = common.Taps((3, 3), (1, 1), size[2])
         chosen = tiles.product_tiles(8 * -(-size[3] // tiles.DEPTH), size[3])
@@ -169,7 +172,7 @@ def sweep_tiles(shapes, deadline: float) -> list[dict]:
                     programs[some] = sdc.compiled(
                         partial(product, taps=taps, tiles=some), rows, factors, weights
                     )
-                except Exception as error:  # too much shared memory, mostly
+                except (ValueError, jax.errors.JaxRuntimeError) as error:  # shared memory
                     found.append({"shape": size, "tiles": str(some), "refused": str(error)[:200]})
         ms = sdc.alternate(programs, 5, 0.01)
         for some, median in sorted(ms.items(), key=lambda item: item[1]):

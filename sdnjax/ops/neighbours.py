@@ -55,6 +55,21 @@ def tap_offsets(kernel_size, dilation=1) -> Offsets:
     return tuple(((i - kh // 2) * dy, (j - kw // 2) * dx) for i in range(kh) for j in range(kw))
 
 
+def without_centre(x: jax.Array, axis: int) -> jax.Array:
+    """Drops the centre from an axis of K taps."""
+    centre = x.shape[axis] // 2
+    before = lax.slice_in_dim(x, 0, centre, axis=axis)
+    after = lax.slice_in_dim(x, centre + 1, x.shape[axis], axis=axis)
+    return lax.concatenate([before, after], axis)
+
+
+def with_centre(x: jax.Array, axis: int) -> jax.Array:
+    """Puts zeros for the centre between the halves of an axis of K − 1 taps."""
+    before, after = jnp.split(x, 2, axis)
+    shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    return lax.concatenate([before, jnp.zeros(shape, x.dtype), after], axis)
+
+
 def shift(x: jax.Array, offset: tuple[int, int]) -> jax.Array:
     """`y[p] = x[p + offset]`, 0 outside. x `[B, H, W, ...]`, a static offset of any length."""
     crop_and_fill = [(0, 0, 0)] * x.ndim

@@ -5,7 +5,7 @@ weighted differences, is built next to it and stays in cache. Where the kernel i
 image, a copy of it without its centre would be the largest array of all: then the taps take turns.
 No copy of the image is padded, and no patches outlive their band: `benchmarks/sdc.py` measures
 what is left. Batches are never cut: they may be spread over devices, and the sum over the bands
-in dW lets XLA reduce over the devices once, after the loop.
+in dW lets XLA's GPU compiler reduce over the devices once, after the loop.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.bands import Bands, Window, bands_of, channel_sum, reach_of, works_in_bands
-from sdnjax.ops.neighbours import Offsets, accumulation_dtype, tap_offsets
+from sdnjax.ops.neighbours import (
+    Offsets,
+    accumulation_dtype,
+    tap_offsets,
+    with_centre,
+    without_centre,
+)
 
 # Weighted differences per band as a share of the image, and in bytes where a CPU's caches count.
 BAND_SHARE = 1 / 2
@@ -73,16 +79,14 @@ class _Taps:
     def put_columns(self, s, columns, g):
         """s with the group's maps replaced; the centre becomes 0."""
         if self.together:
-            c = len(columns) // 2
-            return jnp.concatenate([*columns[:c], jnp.zeros_like(columns[0]), *columns[c:]], -1)
+            return with_centre(jnp.concatenate(columns, axis=-1), s.ndim - 1)
         return lax.dynamic_update_slice_in_dim(s, columns[0], self.tap(g), axis=-1)
 
     def weights(self, kernel):
         """`weights(g)`: the group's taps `[taps, Ci, Co]`."""
         kernel = kernel.reshape(-1, *kernel.shape[2:])
         if self.together:
-            c = len(self.offsets) // 2
-            around = jnp.concatenate([kernel[:c], kernel[c + 1 :]])
+            around = without_centre(kernel, 0)
             return lambda g: around
         return lambda g: lax.dynamic_slice_in_dim(kernel, self.tap(g), 1)
 
@@ -161,9 +165,7 @@ def _backward(dilation, precision, residuals, dy):
     start = du, jnp.zeros(s.shape, dtype), jnp.zeros(shape, dtype)
     du, ds, dweights = bands.loop(step, start, u, taps.reach, taps.groups)
     if taps.together:
-        around = jnp.moveaxis(dweights[0], 0, 2)
-        before, after = jnp.split(around, 2)
-        dweights = jnp.concatenate([before, jnp.zeros_like(around[:1]), after])
+        dweights = with_centre(jnp.moveaxis(dweights[0], 0, 2), 0)
     dkernel = dweights.astype(kernel.dtype).reshape(kernel.shape)
     return du.astype(u.dtype), ds.astype(s.dtype), dkernel
 

@@ -10,6 +10,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from sdnjax.ops.neighbours import without_centre
 from sdnjax.ops.sdc.pallas_gpu.tiles import (
     BLOCK,
     COMPUTE,
@@ -45,14 +46,6 @@ class Taps:
         return (tap // kw - kh // 2) * (dy * self.width) + (tap % kw - kw // 2) * dx
 
 
-def around_centre(x: jax.Array, axis: int) -> jax.Array:
-    """Drops the centre tap from the axis of the taps."""
-    centre = x.shape[axis] // 2
-    before = lax.slice_in_dim(x, 0, centre, axis=axis)
-    after = lax.slice_in_dim(x, centre + 1, x.shape[axis], axis=axis)
-    return lax.concatenate([before, after], axis)
-
-
 def pair_factors(near: jax.Array, total: jax.Array) -> jax.Array:
     """`[T, 2, rows]` float32 from two maps `[B, H, W, K]`: near and rest = total − near.
 
@@ -61,7 +54,7 @@ def pair_factors(near: jax.Array, total: jax.Array) -> jax.Array:
     Padded with zeros to whole blocks of rows.
     """
     near, rest = (
-        around_centre(x.astype(jnp.float32).reshape(-1, x.shape[-1]), 1).T
+        without_centre(x.astype(jnp.float32).reshape(-1, x.shape[-1]), 1).T
         for x in (near, total - near)
     )
     factors = jnp.stack([near, rest], axis=1)

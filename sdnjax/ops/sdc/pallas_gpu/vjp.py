@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from sdnjax.ops.neighbours import inside, mirror, tap_offsets
+from sdnjax.ops.neighbours import inside, mirror, tap_offsets, with_centre, without_centre
 from sdnjax.ops.sdc.pallas_gpu import common
 from sdnjax.ops.sdc.pallas_gpu.kernel_gradient import kernel_gradient
 from sdnjax.ops.sdc.pallas_gpu.map_gradient import map_gradient
@@ -41,8 +40,8 @@ def _backward(dilation, interpret, residuals, dy):
     ones = jnp.ones_like(s)
     ds = run.map_gradient(u, jnp.where(inner, ones, 0), ones, dy, jnp.swapaxes(weights, 1, 2))
     # Of the three the compiler drops those that nobody asks for.
-    dw = _with_centre(dw, 0).reshape(kernel.shape).astype(kernel.dtype)
-    return du, _with_centre(ds, 3).astype(s.dtype), dw
+    dw = with_centre(dw, 0).reshape(kernel.shape).astype(kernel.dtype)
+    return du, with_centre(ds, 3).astype(s.dtype), dw
 
 
 semantic_difference.defvjp(_forward, _backward)
@@ -87,11 +86,4 @@ def _rows(x):
 
 def _by_tap(kernel):
     """`[kh, kw, Ci, Co]` → `[T, Ci, Co]`, without the centre."""
-    return common.around_centre(kernel.reshape(-1, *kernel.shape[2:]), 0)
-
-
-def _with_centre(x, axis):
-    """Puts the centre tap, whose gradient is 0, back between the others."""
-    before, after = jnp.split(x, 2, axis)
-    zero = jnp.zeros_like(lax.slice_in_dim(x, 0, 1, axis=axis))
-    return jnp.concatenate([before, zero, after], axis)
+    return without_centre(kernel.reshape(-1, *kernel.shape[2:]), 0)
