@@ -40,6 +40,14 @@ class Data:
     )
     flip: bool = setting(True, "mirror every second training example")
     photometric: bool = setting(True, "distort brightness, contrast, saturation and hue")
+    augment_on: Literal["host", "device"] = setting(
+        "host",
+        "where training examples are augmented; device: on the accelerator, inside the step, for "
+        "data sets of one image size",
+    )
+    superpixels: int | None = setting(
+        None, "SLIC segments of each image that come with it, as prepared; none: no superpixels"
+    )
     mean: tuple[float, float, float] = setting(
         (123.675, 116.28, 103.53), "mean of red, green, blue, subtracted from 0-255 values"
     )

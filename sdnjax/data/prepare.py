@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from sdnjax.config import OneLineParser
-from sdnjax.data.layouts import camvid_splits
+from sdnjax.data.layouts import LAYOUTS
 from sdnjax.data.sources import VERSIONS, default_cache, is_prepared, prepared_dir
 from sdnjax.errors import InputError
 
@@ -113,8 +113,8 @@ def _check_source(name: str, source: str | Path | None) -> None:
     root = Path(source).expanduser()
     if not root.is_dir():
         raise InputError(f"--source {source} is not a folder")
-    if not camvid_splits(root):
-        raise InputError(f"--source {source}: expected train/*.png with trainannot/*.png there")
+    if not LAYOUTS[name].splits(root):
+        raise InputError(f"--source {source}: expected {LAYOUTS[name].expected} there")
 
 
 def _make_dirs(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from sdnjax.config import nearest
 from sdnjax.data.config import Data
 from sdnjax.data.images import decode_image, decode_label, read_bytes
 from sdnjax.data.label_spaces import LabelSpace, label_space
-from sdnjax.data.layouts import camvid_pairs, camvid_splits
+from sdnjax.data.layouts import LAYOUTS, Layout
 from sdnjax.errors import InputError
 
 VERSIONS = {"camvid": "1.0.0", "shapes": "1.0.0"}
@@ -26,11 +26,13 @@ VERSIONS = {"camvid": "1.0.0", "shapes": "1.0.0"}
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One example: image uint8 [H, W, 3] RGB, label uint8 [H, W] of 0…K−1 and 255, name."""
+    """One example: image uint8 [H, W, 3] RGB, label uint8 [H, W] of 0…K−1 and 255, name, and
+    superpixels int32 [H, W] of 0…N−1 if the data set was prepared with them."""
 
     image: np.ndarray
     label: np.ndarray
     name: str
+    superpixels: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Encoded:
     label: bytes
     image_name: str
     label_name: str
+    superpixels: bytes | None = None
 
 
 class Source(abc.ABC):
@@ -105,16 +108,15 @@ def open_source(data: Data, split: str) -> Source:
         return _PreparedSource(root, space, split)
     if data.dir is None:
         raise InputError(f"{data.name} needs --data.dir, the folder that holds it")
-    root = Path(data.dir).expanduser()
+    root, layout = Path(data.dir).expanduser(), LAYOUTS[data.name]
     if is_prepared(root, data.name):
         return _PreparedSource(root, space, split)
-    if not camvid_splits(root):
+    if not layout.splits(root):
         raise InputError(
             f"--data.dir {root}{'' if root.is_dir() else ' does not exist'}: expected "
-            f"{root}/train/*.png with {root}/trainannot/*.png, or a prepared "
-            f"{root}/camvid/{VERSIONS['camvid']}"
+            f"{layout.expected}, or a prepared {root / data.name / VERSIONS[data.name]}"
         )
-    return _CamVidFolder(root, space, split)
+    return FolderSource(root, space, split, layout)
 
 
 def default_cache() -> Path:
@@ -131,12 +133,12 @@ def is_prepared(root: Path, name: str) -> bool:
     return (prepared_dir(root, name) / "dataset_info.json").is_file()
 
 
-class _CamVidFolder(Source):
-    """CamVid's folders, read directly."""
+class FolderSource(Source):
+    """The files of a layout, read directly."""
 
-    def __init__(self, root: Path, space: LabelSpace, split: str):
+    def __init__(self, root: Path, space: LabelSpace, split: str, layout: Layout):
         super().__init__(space, split)
-        self._pairs = camvid_pairs(root, split)
+        self._pairs = layout.find(root, split)
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -79,7 +79,7 @@ def test_missing_folder_says_what_was_expected(tmp_path):
     assert f"--data.dir {tmp_path / 'none'} does not exist" in message
     assert "train/*.png with" in message
     assert "camvid/1.0.0" in message
-    with pytest.raises(InputError, match=r"expected .*/trainannot/\*\.png"):
+    with pytest.raises(InputError, match=r"expected train/.* with trainannot/\*\.png"):
         opened(tmp_path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sdnjax.data.builders.base import SegmentationBuilder
 from sdnjax.data.images import read_bytes
-from sdnjax.data.layouts import Pair, camvid_pairs, camvid_splits
+from sdnjax.data.layouts import LAYOUTS, Pair
 from sdnjax.data.sources import VERSIONS, Encoded
 from sdnjax.data.tfds_setup import tfds
 
@@ -47,7 +47,8 @@ class CamVid(SegmentationBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         root = Path(dl_manager.manual_dir)
         # All folders are listed before the first file is read.
-        pairs = {split: camvid_pairs(root, split) for split in camvid_splits(root)}
+        layout = LAYOUTS["camvid"]
+        pairs = {split: layout.find(root, split) for split in layout.splits(root)}
         return {split: self._generate_examples(pairs[split]) for split in pairs}
 
     def _generate_examples(self, pairs: list[Pair]):
