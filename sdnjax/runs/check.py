@@ -1,0 +1,161 @@
+"""Looking a data set over before anything is trained on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sdnjax.data.config import Data
+from sdnjax.data.label_spaces import LabelSpace
+from sdnjax.data.layouts import LAYOUTS
+from sdnjax.data.pipeline import train_batches
+from sdnjax.data.sources import Failures, Source, open_source
+from sdnjax.data.statistics import Statistics
+from sdnjax.errors import InputError
+from sdnjax.visualize import colorize, legend, overlay, panel, save_png
+
+SHOWN = 6  # augmented samples in the picture
+_SIDE = 512  # longest side of one of them there
+
+
+def check_split(
+    data: Data,
+    split: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    report: Callable[[str], None] = tqdm.write,
+) -> dict[str, Any]:
+    """Reads every example of a split as training would, and says what is there.
+
+    Prints the examples that cannot be used, sizes, colours and the share of every class, and
+    writes `SPLIT.json` with all of it, `SPLIT_samples.png` with augmented examples and their
+    labels, and `legend.png` to the folder `out`.
+
+    Args:
+      data: the data set; `data.workers` threads read it.
+      seed: of the augmented examples.
+
+    Returns what the JSON holds. Raises: InputError if the split cannot be opened at all.
+    """
+    source = open_source(data, split)
+    statistics, failures = read_all(source, data.workers)
+    results = summary(data, split, source, statistics, failures)
+    for line in describe(results):
+        report(line)
+    space = source.label_space
+    save_png(out / "legend.png", legend(space.classes, np.array(space.palette, np.uint8)))
+    (out / f"{split}.json").write_text(json.dumps(results, indent=1) + "\n")
+    if statistics.examples:
+        save_png(out / f"{split}_samples.png", samples(data, split, space, seed))
+    report(f"written to {out}")
+    return results
+
+
+def read_all(source: Source, workers: int) -> tuple[Statistics, Failures]:
+    """Statistics of the readable examples, and what is wrong with the others."""
+    failures, classes = Failures(), source.label_space.num_classes
+
+    def one(index: int) -> Statistics | None:
+        try:
+            example = source[index]
+        except InputError as error:
+            failures.add(source.name(index), str(error))
+            return None
+        return Statistics.of(example.image, example.label, classes)
+
+    total = Statistics.empty(classes)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="sdnjax-check")
+    try:
+        found: Iterator[Statistics | None] = pool.map(one, range(len(source)))
+        for statistics in tqdm(found, total=len(source), unit="image", disable=None):
+            if statistics is not None:
+                total = total + statistics
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return total, failures
+
+
+def summary(
+    data: Data, split: str, source: Source, statistics: Statistics, failures: Failures
+) -> dict[str, Any]:
+    """Everything that was found, ready for JSON."""
+    mean, std = statistics.moments()
+    pixels, labelled = statistics.pixels, int(statistics.pixels[:-1].sum())
+    classes = [
+        {
+            "class": name,
+            "share": float(count / labelled) if labelled else 0.0,
+            "images": int(images),
+        }
+        for name, count, images in zip(
+            source.label_space.classes, pixels[:-1], statistics.images[:-1], strict=True
+        )
+    ]
+    layout = LAYOUTS.get(data.name)
+    return {
+        "data": data.name,
+        "split": split,
+        "examples": len(source),
+        "published": layout.counts.get(split) if layout else None,
+        "unusable": failures.messages,
+        "sizes": {f"{w}×{h}": n for (h, w), n in statistics.sizes.most_common()},
+        "mean": [round(float(m), 3) for m in mean],
+        "std": [round(float(s), 3) for s in std],
+        "normalised_with_mean": list(data.mean),
+        "normalised_with_std": list(data.std),
+        "void": float(pixels[-1] / pixels.sum()) if pixels.sum() else 0.0,
+        "classes": classes,
+    }
+
+
+def describe(results: dict[str, Any]) -> Iterator[str]:
+    """The summary as lines for people."""
+    published, examples = results["published"], results["examples"]
+    beside = f", {published:,} were published" if published not in (None, examples) else ""
+    yield f"{results['data']}, {results['split']}: {examples:,} examples{beside}"
+    unusable = results["unusable"]
+    for message in unusable.values():
+        yield f"unusable: {message}"
+    yield f"{len(unusable):,} cannot be used" if unusable else "all of them can be used"
+    if len(unusable) == examples:
+        return
+    sizes = results["sizes"]
+    common = ", ".join(f"{size} ({n:,})" for size, n in list(sizes.items())[:3])
+    rest = f" and {len(sizes) - 3:,} more" if len(sizes) > 3 else ""
+    yield f"sizes, width×height: {common}{rest}"
+    for name in ("mean", "std"):
+        found, used = (
+            ", ".join(f"{x:.1f}" for x in results[key]) for key in (name, f"normalised_with_{name}")
+        )
+        yield f"{name} of red, green, blue: {found} (normalised with {used})"
+    width = max(len(c["class"]) for c in results["classes"])
+    yield f"{'class'.ljust(width)}   share of labelled pixels   images"
+    for c in results["classes"]:
+        missing = "   in no image" if c["images"] == 0 else ""
+        share = f"{100 * c['share']:.3f} %"
+        yield f"{c['class'].ljust(width)}   {share:>24}   {c['images']:>6,}{missing}"
+    yield f"void: {100 * results['void']:.2f} % of all pixels"
+
+
+def samples(data: Data, split: str, space: LabelSpace, seed: int) -> np.ndarray:
+    """A sheet of augmented training examples, as the network sees them, with their labels."""
+    data = dataclasses.replace(data, train_split=split, on_bad_image="skip", augment_on="host")
+    with train_batches(data, seed=seed, batch_size=SHOWN, stop_step=1) as batches:
+        batch = next(batches)
+    palette = np.array(space.palette, np.uint8)
+    mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
+    step = -(-max(data.crop_size) // _SIDE)
+    rows = []
+    for image, label in zip(batch["image"], batch["label"], strict=True):
+        picture = np.clip(np.rint(image * std + mean), 0, 255).astype(np.uint8)[::step, ::step]
+        label = label[::step, ::step]
+        rows.append([picture, colorize(label, palette), overlay(picture, label, palette)])
+    return panel(rows, titles=("augmented image", "label", "both"))
