@@ -14,8 +14,9 @@ from flax import linen as nn
 from sdnjax.config import to_dict
 from sdnjax.data.evaluation import evaluation_examples
 from sdnjax.data.images import normalize
-from sdnjax.data.label_spaces import LabelSpace, label_space
-from sdnjax.data.sources import Failures
+from sdnjax.data.label_spaces import LabelSpace
+from sdnjax.data.sources import Failures, label_space_of
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.config import Evaluation
 from sdnjax.inference.evaluation import evaluate
@@ -47,11 +48,14 @@ def evaluate_run(
     """
     network = load_network(workdir, step, model)
     split = split or experiment.data.val_split
+    space = label_space_of(experiment.data)
+    if space.classes != network.classes:
+        raise InputError(f"{workdir} {_difference(network.classes, space.classes)}")
     results = evaluate_split(
         Predictor(network.model, experiment.evaluation),
         network.variables,
         experiment,
-        space=label_space(experiment.data.name),
+        space=space,
         split=split,
         report=report,
     )
@@ -102,6 +106,14 @@ def report_failures(failures: Failures, report: Callable[[str], None]) -> None:
         report(f"left out: {message}")
     if failures:
         report(f"{len(failures)} example(s) left out because of unreadable files")
+
+
+def _difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+    """How the classes of a network and those of a data set differ."""
+    if len(ours) != len(theirs):
+        return f"has {len(ours)} classes, the data set {len(theirs)}"
+    k = next(k for k in range(len(ours)) if ours[k] != theirs[k])
+    return f"has {ours[k]!r} as class {k}, the data set {theirs[k]!r}"
 
 
 def _protocol_name(protocol: Evaluation) -> str:
