@@ -16,13 +16,12 @@ from sdnjax.data.evaluation import evaluation_examples
 from sdnjax.data.images import normalize
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.sources import Failures, label_space_of
-from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.config import Evaluation
 from sdnjax.inference.evaluation import evaluate
 from sdnjax.inference.predictor import Predictor
 from sdnjax.metrics import format_table
-from sdnjax.runs.network import load_network
+from sdnjax.runs.network import check_classes, load_network
 
 
 def evaluate_run(
@@ -49,8 +48,7 @@ def evaluate_run(
     network = load_network(workdir, step, model)
     split = split or experiment.data.val_split
     space = label_space_of(experiment.data)
-    if space.classes != network.classes:
-        raise InputError(f"{workdir} {_difference(network.classes, space.classes)}")
+    check_classes(workdir, network.classes, space.classes)
     results = evaluate_split(
         Predictor(network.model, experiment.evaluation),
         network.variables,
@@ -106,14 +104,6 @@ def report_failures(failures: Failures, report: Callable[[str], None]) -> None:
         report(f"left out: {message}")
     if failures:
         report(f"{len(failures)} example(s) left out because of unreadable files")
-
-
-def _difference(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
-    """How the classes of a network and those of a data set differ."""
-    if len(ours) != len(theirs):
-        return f"has {len(ours)} classes, the data set {len(theirs)}"
-    k = next(k for k in range(len(ours)) if ours[k] != theirs[k])
-    return f"has {ours[k]!r} as class {k}, the data set {theirs[k]!r}"
 
 
 def _protocol_name(protocol: Evaluation) -> str:
