@@ -222,52 +222,6 @@ def test_cityscapes_test_split_where_it_is_there(tmp_path, made):
     assert "has no split 'test'; it has train, val" in message_of(made("cityscapes"), "test")
 
 
-def test_own_classes(made):
-    for case in ("own_grey", "own_rgb"):
-        data = made(case)
-        space = label_space_of(data)
-        assert (space.name, space.classes) == ("folder", ("soil", "leaf", "stem"))
-        source = open_source(data, "train")
-        assert [source.name(k) for k in range(3)] == ["000", "002", "field/001"]
-        for k in range(3):
-            raw = np.asarray(opened(source.encoded(k).label_name)).astype(int)
-            code = raw @ [65536, 256, 1] if case == "own_rgb" else raw
-            expected = np.full(code.shape, -1)
-            for name, value, rgb in miniatures.OWN_CLASSES:
-                k_of = {"soil": 0, "leaf": 1, "stem": 2, "void": 255}[name]
-                number = int("{:02x}{:02x}{:02x}".format(*rgb), 16)
-                expected[code == (number if case == "own_rgb" else value)] = k_of
-            np.testing.assert_array_equal(source[k].label, expected)
-
-
-def test_palette_images_are_values_or_else_colours(made):
-    for case, value, expected in (("own_grey", 20, 2), ("own_rgb", 1, 1)):
-        data = made(case)
-        path = Path(data.dir) / "labels" / "train" / "000.png"
-        picture = Image.new("P", opened(path).size, value)
-        colours = [0] * 768
-        colours[3:6] = (64, 200, 96)  # leaf's second colour
-        picture.putpalette(colours)
-        picture.save(path)
-        assert (open_source(data, "train")[0].label == expected).all()
-
-
-@pytest.mark.parametrize(
-    ("case", "label", "message"),
-    [
-        ("own_grey", np.full((36, 48), 12), "label value 12 at 1728 pixels; folder label files "),
-        ("own_grey", np.full((36, 48, 3), 12), "colour #0c0c0c, which no class has, at 1728"),
-        ("own_rgb", np.full((36, 48, 3), 12), "colour #0c0c0c, which no class has, at 1728"),
-        ("own_rgb", np.zeros((36, 48)), "a label must be an RGB image of class colours, not L"),
-    ],
-)
-def test_own_label_that_means_nothing(made, case, label, message):
-    data = made(case)
-    path = Path(data.dir) / "labels" / "train" / "000.png"
-    path.write_bytes(png(label))
-    assert f"{path}: {message}" in message_of(data, index=0)
-
-
 @pytest.mark.parametrize(
     ("case", "encode", "value", "message"),
     [
@@ -383,16 +337,6 @@ def test_half_a_pair_is_named(made, case, half):
     assert f"has no {half}: expected " in message_of(data)
 
 
-def test_two_images_of_one_name(made):
-    data = made("own_grey")
-    folder = Path(data.dir) / "images" / "train"
-    shutil.copy(folder / "000.jpg", folder / "000.PNG")
-    text = message_of(data)
-    assert "have one name" in text
-    assert "000.jpg" in text
-    assert "000.PNG" in text
-
-
 def test_files_of_the_finder_are_passed_over(made):
     for case in ("ade20k", "own_grey"):
         data = made(case)
@@ -400,12 +344,6 @@ def test_files_of_the_finder_are_passed_over(made):
         path = Path(encoded.image_name)
         path.with_name(f"._{path.name}").write_bytes(b"")
         assert len(open_source(data, "train")) == 3
-
-
-def test_own_class_file_is_needed(made):
-    data = made("own_grey")
-    (Path(data.dir) / "classes.csv").unlink()
-    assert f"{Path(data.dir) / 'classes.csv'}: no such file" in message_of(data)
 
 
 LABELS = "\n".join(
