@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sdnjax.config import OneLineParser, load_config, nearest
 from sdnjax.convert.tables import TABLES
-from sdnjax.data.label_spaces import label_space
+from sdnjax.data.sources import label_space_of
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model
@@ -176,7 +176,7 @@ def inspect_command(argv: Sequence[str]) -> int:
     parser.add_argument("--batch", type=int, default=1, help="images [1]")
     parser.add_argument("--depth", type=int, default=2, help="levels of modules shown [2]")
     arguments, experiment = parse_experiment(parser, "network", _experiment_of, argv)
-    classes = arguments.classes or label_space(experiment.data.name).num_classes
+    classes = arguments.classes or label_space_of(experiment.data).num_classes
     model = experiment.model.build(classes)
     layers = summarize(model, arguments.size, batch=arguments.batch)
     print(format_summary(layers, arguments.depth))

@@ -7,9 +7,9 @@ Cityscapes val. The baseline is mmseg's: crops of 769×769, align_corners, 80k s
 images, sliding windows 769/513. SGD with momentum 0.9 and weight decay 5e-4 on everything,
 learning rate 0.01 → 1e-4, poly power 0.9, batch norm over the global batch.
 
-Not run yet: the Cityscapes builder and ImageNet weights for the encoder are still missing,
-so this documents the recipe and `train.py` refuses it with one line. The neck is the
-literal one (no reduction, Φ 2048 → 2048), 83.9 M parameters of its own.
+FOLDER holds leftImg8bit and gtFine, as their archives unpack. Not run yet: this documents the
+recipe, and it starts from scratch unless ImageNet weights for the encoder are loaded. The neck
+is the literal one (no reduction, Φ 2048 → 2048), 83.9 M parameters of its own.
 """
 
 from sdnjax.data.config import Data

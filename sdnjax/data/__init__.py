@@ -16,6 +16,7 @@ _HOME = {
     "augment": "augment",
     "evaluation_examples": "evaluation",
     "label_space": "label_spaces",
+    "label_space_of": "sources",
     "load_example": "sources",
     "normalize": "images",
     "open_source": "sources",

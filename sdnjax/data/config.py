@@ -7,7 +7,7 @@ import math
 from typing import Literal
 
 from sdnjax.config import check_types, setting
-from sdnjax.data.label_spaces import label_space
+from sdnjax.data.label_spaces import check_name
 from sdnjax.errors import InputError
 
 
@@ -19,11 +19,15 @@ class Data:
     Raises InputError for a value that cannot work; the message names the key.
     """
 
-    name: str = setting("shapes", "data set: camvid, or shapes, which is generated")
+    name: str = setting(
+        "shapes",
+        "data set: ade20k, cityscapes, pascal_context_59, pascal_context_60, voc2012_aug, camvid; "
+        "folder, one of your own; shapes, which is generated",
+    )
     dir: str | None = setting(
         None,
-        "folder that holds the data set; camvid: SegNet's layout, train/*.png with "
-        "trainannot/*.png and val likewise; shapes needs none and uses ~/.cache/sdnjax",
+        "folder that holds the data set as its archives unpack it, or prepared; docs/data.md "
+        "shows each; shapes needs none and uses ~/.cache/sdnjax",
         run_only=True,
     )
     train_split: str = setting("train", "split that is trained on")
@@ -61,7 +65,7 @@ class Data:
 
     def __post_init__(self):
         check_types(self)
-        label_space(self.name)  # an unknown name is reported with the nearest one
+        check_name(self.name)  # an unknown name is reported with the nearest one
         self._require("train_split", bool(self.train_split), "name a split")
         self._require("val_split", bool(self.val_split), "name a split")
         self._require("crop_size", _positive(self.crop_size, 2), "be two positive integers")

@@ -44,22 +44,33 @@ def decode_image(data: bytes, name: str, *, exif_orientation: bool = False) -> n
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def decode_label(data: bytes, name: str) -> np.ndarray:
-    """Decodes a label map to uint8 [H, W]: grey values, or the indices of a palette image.
+def decode_label(
+    data: bytes, name: str, *, values: bool = True, colors: bool = False
+) -> np.ndarray:
+    """Decodes a label map to uint8: values [H, W], or colours [H, W, 3].
 
-    Raises: InputError that names the file if it is empty, damaged, no image, coded in
-    colours, or holds values above 255.
+    Args:
+      values: whether grey images and the indices of palette images have a meaning.
+      colors: whether RGB images have one; then so have the colours of a palette image whose
+        indices have none.
+
+    Raises: InputError that names the file if it is empty, damaged, no image, coded otherwise,
+      or holds values above 255.
     """
     image = _open(data, name)
+    if colors and (image.mode in ("RGB", "RGBA") or (image.mode == "P" and not values)):
+        return np.array(image.convert("RGB"))
+    if not values:
+        raise InputError(f"{name}: a label must be an RGB image of class colours, not {image.mode}")
     if image.mode in ("L", "P"):
         return np.array(image)
     if image.mode == "1":
         return np.array(image.convert("L"))
     if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.size and (values.min() < 0 or values.max() > 255):
-            raise InputError(f"{name}: label value {values.max()}; label files hold 0 to 255")
-        return values.astype(np.uint8)
+        deep = np.asarray(image)
+        if deep.size and (deep.min() < 0 or deep.max() > 255):
+            raise InputError(f"{name}: label value {deep.max()}; label files hold 0 to 255")
+        return deep.astype(np.uint8)
     raise InputError(
         f"{name}: a label must be a grey or palette image of class values, not {image.mode}"
     )

@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import io
 import os
 import threading
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from sdnjax.config import nearest
 from sdnjax.data.config import Data
 from sdnjax.data.images import decode_image, decode_label, read_bytes
-from sdnjax.data.label_spaces import LabelSpace, label_space
+from sdnjax.data.label_spaces import FOLDER, LabelSpace, label_space
+from sdnjax.data.label_spaces.class_file import read_classes
 from sdnjax.data.layouts import LAYOUTS, Layout
+from sdnjax.data.mat import decode_mat
 from sdnjax.errors import InputError
 
-VERSIONS = {"camvid": "1.0.0", "shapes": "1.0.0"}
+# Of the data sets that can be prepared; a user's own folder is always read as it is.
+VERSIONS = {
+    "camvid": "1.0.0",
+    "shapes": "1.0.0",
+    "cityscapes": "1.0.0",
+    "ade20k": "1.0.0",
+    "pascal_context_59": "1.0.0",
+    "pascal_context_60": "1.0.0",
+    "voc2012_aug": "1.0.0",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +89,8 @@ class Source(abc.ABC):
 def decode(encoded: Encoded, space: LabelSpace) -> Example:
     """Decodes, checks and maps one example; the only place where labels are mapped."""
     image = decode_image(encoded.image, encoded.image_name)
-    raw = decode_label(encoded.label, encoded.label_name)
-    if image.shape[:2] != raw.shape:
+    raw = _stored_labels(encoded, space)
+    if image.shape[:2] != raw.shape[:2]:
         raise InputError(
             f"{encoded.image_name} is {_size(image)} but {encoded.label_name} is {_size(raw)}: "
             "an image and its label must have one size"
@@ -85,38 +98,80 @@ def decode(encoded: Encoded, space: LabelSpace) -> Example:
     return Example(image, space.map_labels(raw, encoded.label_name), encoded.name)
 
 
+def canonical_label(encoded: Encoded, space: LabelSpace) -> bytes:
+    """The label as an image file: as it is, or, of a MATLAB file, the PNG in its place.
+
+    The PNG holds the values of the data set's image files, so that `decode` gives the same
+    classes for it.
+
+    Raises: InputError that names the file if it is damaged or holds an unknown id.
+    """
+    if not _is_mat(encoded):
+        return encoded.label
+    buffer = io.BytesIO()
+    Image.fromarray(_stored_labels(encoded, space)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _is_mat(encoded: Encoded) -> bool:
+    return encoded.label_name.endswith(".mat")
+
+
+def _stored_labels(encoded: Encoded, space: LabelSpace) -> np.ndarray:
+    """uint8 [H, W] or [H, W, 3]: what an image file of the data set holds, not yet mapped."""
+    if _is_mat(encoded):
+        return space.values_of_ids(
+            decode_mat(encoded.label, encoded.label_name), encoded.label_name
+        )
+    return decode_label(
+        encoded.label,
+        encoded.label_name,
+        values=bool(space.file_values),
+        colors=bool(space.file_colors),
+    )
+
+
+def label_space_of(data: Data) -> LabelSpace:
+    """The classes of the data set that `data` names; a user's own are read from its class file.
+
+    Raises: InputError for a class file that is missing or has a mistake.
+    """
+    if data.name == FOLDER:
+        return read_classes(_root(data) / "classes.csv")
+    return label_space(data.name)
+
+
 def open_source(data: Data, split: str) -> Source:
     """Opens a split of the data set that `data` names.
 
     Without `data.dir`, shapes lives in `$XDG_CACHE_HOME/sdnjax` (or `~/.cache/sdnjax`) and
-    is generated there on first use, which takes a few seconds. For camvid, `data.dir`
-    holds the SegNet layout, or a prepared data set in `camvid/1.0.0`, which has precedence.
+    is generated there on first use, which takes a few seconds. For every other, `data.dir`
+    holds the files in the layout of its archives (see `sdnjax.data.layouts`), or a prepared
+    data set in `NAME/VERSION`, which has precedence.
 
     Raises: InputError if there is nothing there or the split does not exist.
     """
-    space = label_space(data.name)
-    if data.name not in VERSIONS:
-        raise InputError(
-            f"data.name {data.name!r} has no reader yet; there are {', '.join(VERSIONS)}"
-        )
     if data.name == "shapes":
         root = Path(data.dir).expanduser() if data.dir else default_cache()
         if not is_prepared(root, "shapes"):
             from sdnjax.data.prepare import prepare  # noqa: PLC0415 (imports TensorFlow)
 
             prepare("shapes", root, progress=False)
-        return _PreparedSource(root, space, split)
+        return _PreparedSource(root, label_space("shapes"), split)
+    root, layout = _root(data), LAYOUTS[data.name]
+    can_be_prepared = data.name in VERSIONS
+    if can_be_prepared and is_prepared(root, data.name):
+        return _PreparedSource(root, label_space(data.name), split)
+    if not layout.splits(root):
+        prepared = f", or a prepared {prepared_dir(root, data.name)}" if can_be_prepared else ""
+        raise InputError(f"--data.dir {layout.absence(root, prepared)}")
+    return FolderSource(root, label_space_of(data), split, layout)
+
+
+def _root(data: Data) -> Path:
     if data.dir is None:
         raise InputError(f"{data.name} needs --data.dir, the folder that holds it")
-    root, layout = Path(data.dir).expanduser(), LAYOUTS[data.name]
-    if is_prepared(root, data.name):
-        return _PreparedSource(root, space, split)
-    if not layout.splits(root):
-        raise InputError(
-            f"--data.dir {root}{'' if root.is_dir() else ' does not exist'}: expected "
-            f"{layout.expected}, or a prepared {root / data.name / VERSIONS[data.name]}"
-        )
-    return FolderSource(root, space, split, layout)
+    return Path(data.dir).expanduser()
 
 
 def default_cache() -> Path:

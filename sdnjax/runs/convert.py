@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from sdnjax.convert import load, to_torch
 from sdnjax.convert.files import write_file
 from sdnjax.convert.tables import find_table
-from sdnjax.data.label_spaces import label_space
+from sdnjax.data.sources import label_space_of
 from sdnjax.experiment import Experiment
 from sdnjax.runs.network import load_network
 from sdnjax.runs.workdir import describe_run, open_workdir
@@ -42,7 +42,7 @@ def from_torch(
       reinitialise, new_classes, ignore: see `sdnjax.convert.load`.
       overwrite: whether a run that is there may be replaced.
     """
-    space = label_space(experiment.data.name)
+    space = label_space_of(experiment.data)
     variables = load(
         experiment.model.build(space.num_classes),
         source,

@@ -14,14 +14,14 @@ from flax import linen as nn
 from sdnjax.config import to_dict
 from sdnjax.data.evaluation import evaluation_examples
 from sdnjax.data.images import normalize
-from sdnjax.data.label_spaces import LabelSpace, label_space
-from sdnjax.data.sources import Failures
+from sdnjax.data.label_spaces import LabelSpace
+from sdnjax.data.sources import Failures, label_space_of
 from sdnjax.experiment import Experiment
 from sdnjax.inference.config import Evaluation
 from sdnjax.inference.evaluation import evaluate
 from sdnjax.inference.predictor import Predictor
 from sdnjax.metrics import format_table
-from sdnjax.runs.network import load_network
+from sdnjax.runs.network import check_classes, load_network
 
 
 def evaluate_run(
@@ -47,11 +47,13 @@ def evaluate_run(
     """
     network = load_network(workdir, step, model)
     split = split or experiment.data.val_split
+    space = label_space_of(experiment.data)
+    check_classes(workdir, network.classes, space.classes)
     results = evaluate_split(
         Predictor(network.model, experiment.evaluation),
         network.variables,
         experiment,
-        space=label_space(experiment.data.name),
+        space=space,
         split=split,
         report=report,
     )

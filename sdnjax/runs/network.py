@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from flax import linen as nn
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from sdnjax.config import from_dict
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.training.checkpoints import describe, find_checkpoint, load_items
 from sdnjax.training.state import TrainState, create_state
@@ -68,6 +70,17 @@ def abstract_state(
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(make)
     )
+
+
+def check_classes(workdir: Path, ours: Sequence[str], theirs: Sequence[str]) -> None:
+    """InputError if the classes of a network and those of the data set are not the same."""
+    if len(ours) != len(theirs):
+        raise InputError(
+            f"{workdir} was trained on {len(ours)} classes, the data set has {len(theirs)}"
+        )
+    for k, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        if our != their:
+            raise InputError(f"{workdir} has {our!r} as class {k}, the data set has {their!r}")
 
 
 def count_parameters(params: Any) -> int:

@@ -17,10 +17,11 @@ from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.runs.evaluate import evaluate_split, report_failures
-from sdnjax.runs.network import abstract_state, count_parameters
+from sdnjax.runs.network import abstract_state, check_classes, count_parameters
 from sdnjax.runs.workdir import describe_run, open_workdir
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
+    describe,
     find_checkpoint,
     finished_steps,
     restore_state,
@@ -59,6 +60,9 @@ def train(
     space = train_source.label_space
     mesh = data_mesh(experiment.batch_size)
     open_workdir(workdir, experiment, resume=resume, overwrite=overwrite)
+    if finished_steps(workdir / "checkpoints"):
+        saved = describe(find_checkpoint(workdir / "checkpoints"))
+        check_classes(workdir, saved["classes"], space.classes)
 
     model = model or experiment.model.build(space.num_classes)
     optimizer = make_optimizer(experiment.optimizer, experiment.steps)

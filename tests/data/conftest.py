@@ -1,19 +1,12 @@
 """A miniature CamVid in its real layout, made by the tests."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sdnjax.data.config import Data
-
-
-def png(array) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(array, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+from tests.data.miniatures import png
 
 
 def make_camvid(root: Path, counts=(("train", 7), ("val", 4)), size=(36, 48)) -> Path:

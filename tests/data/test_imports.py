@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 LIGHT = ["", ".config", ".evaluation", ".images", ".label_spaces", ".layouts", ".prepare"]
-LIGHT += [".shapes", ".sources"]
+LIGHT += [".shapes", ".sources", ".mat", ".label_spaces.class_file"]
 
 
 def test_nothing_imports_tensorflow_before_it_is_needed(camvid_dir):

@@ -88,11 +88,6 @@ def test_camvid_needs_a_folder():
         open_source(Data(name="camvid"), "train")
 
 
-def test_cityscapes_cannot_be_read_yet(tmp_path):
-    with pytest.raises(InputError, match="no reader yet"):
-        open_source(Data(name="cityscapes", dir=str(tmp_path)), "train")
-
-
 def test_raise_propagates(own_camvid):
     (own_camvid / "train" / "train_002.png").write_bytes(b"")
     failures = Failures()

@@ -28,6 +28,8 @@ class Layout:
       splits: root → the splits that are there, `()` if it is no such folder; reads no file.
       pairs: root, split → its pairs in order of their names. Raises InputError if one half
         of a pair is missing.
+      missing: root → what has to be added, one phrase, if a part of the data set is there and
+        another is not; else "".
       counts: pairs in each split as published.
       archives: the names of the archives that people download, each unpacked into one root.
     """
@@ -35,6 +37,7 @@ class Layout:
     expected: str
     splits: Callable[[Path], tuple[str, ...]]
     pairs: Callable[[Path, str], list[Pair]]
+    missing: Callable[[Path], str] = lambda _: ""
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     archives: tuple[str, ...] = ()
 
@@ -45,15 +48,29 @@ class Layout:
         """
         splits = self.splits(root)
         if not splits:
-            there = "" if root.is_dir() else " does not exist"
-            raise InputError(f"{root}{there}: expected {self.expected}")
+            raise InputError(self.absence(root))
         if split not in splits:
             hint = nearest(split, splits) or f"; it has {', '.join(splits)}"
+            if lacks := self.missing(root):
+                hint += f"; {lacks}"
             raise InputError(f"{root} has no split {split!r}{hint}")
         pairs = self.pairs(root, split)
         if not pairs:
             raise InputError(f"{root}: split {split!r} is empty; expected {self.expected}")
         return pairs
+
+    def absence(self, root: Path, alternative: str = "") -> str:
+        """Why `root` has no splits: what is missing, or what was expected and what was found.
+
+        `alternative` is what may lie there instead.
+        """
+        if not root.is_dir():
+            return f"{root} does not exist: expected {self.expected}{alternative}"
+        if lacks := self.missing(root):
+            return f"{root}: {lacks}"
+        held = sorted(p.name for p in root.iterdir())
+        listing = f"holds {', '.join(held[:4])}{', …' * (len(held) > 4)}" if held else "is empty"
+        return f"{root} {listing}: expected {self.expected}{alternative}"
 
 
 def matched(
