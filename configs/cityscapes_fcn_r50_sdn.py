@@ -1,20 +1,24 @@
-"""FCN-R50 with SDN on Cityscapes, the recipe of the SDN paper (Table 1).
+"""FCN-R50 with SDN on Cityscapes: two rows of the SDN paper's Table 1.
 
-    python train.py configs/cityscapes_fcn_r50_sdn.py --data.dir FOLDER
+    python convert.py from-torch configs/cityscapes_fcn_r50_sdn.py resnet50_v1c.pth \
+        --table torchvision_resnet --reinitialise decoder,neck,auxiliary
+    python train.py configs/cityscapes_fcn_r50_sdn.py --data.dir FOLDER --resume
+    python eval.py runs/cityscapes_fcn_r50_sdn --protocol cityscapes_slide769_ms_sdn
 
-Reproduces: FCN R50 72.64 / 73.32 → with SDN 74.75 / 75.79 mIoU (single- / multi-scale) on
-Cityscapes val. The baseline is mmseg's: crops of 769×769, align_corners, 80k steps of 8
-images, sliding windows 769/513. SGD with momentum 0.9 and weight decay 5e-4 on everything,
-learning rate 0.01 → 1e-4, poly power 0.9, batch norm over the global batch.
+FOLDER holds leftImg8bit and gtFine, as they are or prepared. Paper, mIoU single- / multi-scale on
+the 500 validation images: 74.75 / 75.79; the baseline, `--model.neck.operator none`, 72.64 / 73.32,
+which is mmsegmentation's at 80k steps. The first command starts from ImageNet weights, as the
+paper does.
 
-FOLDER holds leftImg8bit and gtFine, as their archives unpack. Not run yet: this documents the
-recipe, and it starts from scratch unless ImageNet weights for the encoder are loaded. The neck
-is the literal one (no reduction, Φ 2048 → 2048), 83.9 M parameters of its own.
+Recipe: mmsegmentation's for 769×769: images of 2049×1025 scaled by 0.5 to 2, align_corners, sliding
+windows 769/513; 80k steps of 8 images; SGD with momentum 0.9 and weight decay 5e-4 on everything,
+0.01 → 1e-4, poly power 0.9; batch norm over the global batch. The neck is the literal one (no
+reduction, Φ 2048 → 2048), 83.9 M parameters of its own. Not run to the end by us.
 """
 
 from sdnjax.data.config import Data
 from sdnjax.experiment import Experiment
-from sdnjax.inference.config import Evaluation
+from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model, Neck
 from sdnjax.training.config import Optimizer
 
@@ -23,9 +27,9 @@ def config() -> Experiment:
     return Experiment(
         name="cityscapes_fcn_r50_sdn",
         model=Model(name="fcn_r50-d8", neck=Neck(operator="sdc"), align_corners=True),
-        data=Data(name="cityscapes", crop_size=(769, 769), scale_range=(0.5, 2.0)),
+        data=Data(name="cityscapes", crop_size=(769, 769), base_size=(2049, 1025)),
         optimizer=Optimizer(kind="sgd", learning_rate=0.01, end_learning_rate=1e-4, power=0.9),
-        evaluation=Evaluation(mode="slide", window=(769, 769), stride=(513, 513)),
+        evaluation=protocol("cityscapes_slide769"),
         steps=80_000,
         batch_size=8,
         evaluate_every=8_000,

@@ -3,7 +3,8 @@
 Two data sets keep labels in MAT files of level 5: PASCAL Context a matrix `LabelMap`, SBD a
 structure `GTcls` with the matrix `Segmentation`. A file is a list of elements, each a type, a
 size and that many bytes; a matrix is an element of elements: flags, dimensions, name, values.
-Nothing else of the format is read, and a damaged file costs no more memory than `_LIMIT`.
+Nothing else of the format is read, and a damaged file costs no more memory than `_LIMIT`. (SciPy
+reads all of it, but some damaged files end the process there.)
 """
 
 from __future__ import annotations

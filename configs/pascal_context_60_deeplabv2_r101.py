@@ -1,0 +1,38 @@
+"""DeepLabV2 R101 on Pascal Context (60 classes) as DifNet is trained.
+
+    python train.py configs/pascal_context_60_deeplabv2_r101.py --data.dir FOLDER
+    python eval.py runs/pascal_context_60_deeplabv2_r101
+
+FOLDER holds VOC2010 with Pascal Context's labels, as they are or prepared. DifNet (Jiang et al.,
+NeurIPS 2018), Table 2, mIoU with background as a class: "Sim-Deeplab" 101, which is this network,
+43.6; DifNet-50 45.1, DifNet-101 46.0, itself no network of this library yet. Recipe and start as in
+`voc2012_aug_deeplabv2_r101.py`, 200 epochs of 4,998 images. Not run to the end by us.
+"""
+
+from sdnjax.data.config import Data
+from sdnjax.experiment import Experiment
+from sdnjax.inference.protocols import protocol
+from sdnjax.models import Model
+from sdnjax.training.config import Optimizer
+
+
+def config() -> Experiment:
+    return Experiment(
+        name="pascal_context_60_deeplabv2_r101",
+        model=Model(name="deeplabv2_r101-d8", stem="v1"),
+        data=Data(
+            name="pascal_context_60",
+            crop_size=(321, 321),
+            scale_range=(0.5, 1.4),
+            max_class_share=1.0,
+            photometric=False,
+            mean=(122.67891, 116.66877, 104.00699),
+            std=(1.0, 1.0, 1.0),
+        ),
+        optimizer=Optimizer(kind="sgd", learning_rate=2.5e-3, end_learning_rate=0.0, power=0.9),
+        evaluation=protocol("voc2012"),
+        steps=200 * 4_998 // 16,
+        batch_size=16,
+        evaluate_every=6_247,
+        checkpoint_every=2_000,
+    )

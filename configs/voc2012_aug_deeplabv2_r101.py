@@ -1,0 +1,45 @@
+"""DeepLabV2 R101 on VOC 2012 (augmented) as DifNet is trained: its data, schedule, baseline.
+
+    python convert.py from-torch configs/voc2012_aug_deeplabv2_r101.py resnet101.pth \
+        --table torchvision_resnet --reinitialise decoder --model.stem v1
+    python train.py configs/voc2012_aug_deeplabv2_r101.py --data.dir FOLDER --resume
+    python eval.py runs/voc2012_aug_deeplabv2_r101
+
+FOLDER holds VOC2012 with the augmented labels, as they are or prepared. DifNet (Jiang et al.,
+NeurIPS 2018), Table 1, mIoU on val: "Sim-Deeplab" 101, which is this network, 71.83 (72.26 with a
+CRF); DifNet-50 72.57, DifNet-101 73.22. DifNet itself is no network of this library yet.
+
+Recipe: crops of 321×321, scale 0.5 to 1.4, mirror, no other distortion; 200 epochs of 10,582 images
+in batches of 16; SGD with momentum 0.9 and weight decay 5e-4; the released code's rate, 2.5e-4
+times 10 on every parameter, poly 0.9; values 0-255 less a mean. That code feeds blue first, Caffe's
+order; here red comes first, as in everything else, with the same mean for each colour. It also pads
+labels with background; here they are padded with void. Not run to the end by us.
+"""
+
+from sdnjax.data.config import Data
+from sdnjax.experiment import Experiment
+from sdnjax.inference.protocols import protocol
+from sdnjax.models import Model
+from sdnjax.training.config import Optimizer
+
+
+def config() -> Experiment:
+    return Experiment(
+        name="voc2012_aug_deeplabv2_r101",
+        model=Model(name="deeplabv2_r101-d8", stem="v1"),
+        data=Data(
+            name="voc2012_aug",
+            crop_size=(321, 321),
+            scale_range=(0.5, 1.4),
+            max_class_share=1.0,
+            photometric=False,
+            mean=(122.67891, 116.66877, 104.00699),
+            std=(1.0, 1.0, 1.0),
+        ),
+        optimizer=Optimizer(kind="sgd", learning_rate=2.5e-3, end_learning_rate=0.0, power=0.9),
+        evaluation=protocol("voc2012"),
+        steps=200 * 10_582 // 16,
+        batch_size=16,
+        evaluate_every=13_227,
+        checkpoint_every=2_000,
+    )
