@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sdnjax.config import nearest
 from sdnjax.data.config import Data
 from sdnjax.data.images import decode_image, decode_label, read_bytes
 from sdnjax.data.label_spaces import LabelSpace, label_space
-from sdnjax.data.layouts import LAYOUTS, Layout
+from sdnjax.data.layouts import LAYOUTS, Layout, Pair
+from sdnjax.data.superpixels import decode_superpixels
 from sdnjax.errors import InputError
 
 VERSIONS = {"camvid": "1.0.0", "shapes": "1.0.0"}
@@ -82,7 +82,10 @@ def decode(encoded: Encoded, space: LabelSpace) -> Example:
             f"{encoded.image_name} is {_size(image)} but {encoded.label_name} is {_size(raw)}: "
             "an image and its label must have one size"
         )
-    return Example(image, space.map_labels(raw, encoded.label_name), encoded.name)
+    label, superpixels = space.map_labels(raw, encoded.label_name), None
+    if encoded.superpixels is not None:
+        superpixels = decode_superpixels(encoded.superpixels, encoded.image_name)
+    return Example(image, label, encoded.name, superpixels)
 
 
 def open_source(data: Data, split: str) -> Source:
@@ -91,6 +94,7 @@ def open_source(data: Data, split: str) -> Source:
     Without `data.dir`, shapes lives in `$XDG_CACHE_HOME/sdnjax` (or `~/.cache/sdnjax`) and
     is generated there on first use, which takes a few seconds. For camvid, `data.dir`
     holds the SegNet layout, or a prepared data set in `camvid/1.0.0`, which has precedence.
+    With `data.superpixels`, or in a bucket (`gs://…`), only a prepared one is read.
 
     Raises: InputError if there is nothing there or the split does not exist.
     """
@@ -99,18 +103,13 @@ def open_source(data: Data, split: str) -> Source:
         raise InputError(
             f"data.name {data.name!r} has no reader yet; there are {', '.join(VERSIONS)}"
         )
-    if data.name == "shapes":
-        root = Path(data.dir).expanduser() if data.dir else default_cache()
-        if not is_prepared(root, "shapes"):
-            from sdnjax.data.prepare import prepare  # noqa: PLC0415 (imports TensorFlow)
+    from sdnjax.data.prepared import open_prepared  # noqa: PLC0415 (needs this module)
 
-            prepare("shapes", root, progress=False)
-        return _PreparedSource(root, space, split)
+    if (prepared := open_prepared(data, space, split)) is not None:
+        return prepared
     if data.dir is None:
         raise InputError(f"{data.name} needs --data.dir, the folder that holds it")
     root, layout = Path(data.dir).expanduser(), LAYOUTS[data.name]
-    if is_prepared(root, data.name):
-        return _PreparedSource(root, space, split)
     if not layout.splits(root):
         raise InputError(
             f"--data.dir {root}{'' if root.is_dir() else ' does not exist'}: expected "
@@ -123,14 +122,6 @@ def default_cache() -> Path:
     """`$XDG_CACHE_HOME/sdnjax`, by default `~/.cache/sdnjax`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "sdnjax"
-
-
-def prepared_dir(root: Path, name: str) -> Path:
-    return root / name / VERSIONS[name]
-
-
-def is_prepared(root: Path, name: str) -> bool:
-    return (prepared_dir(root, name) / "dataset_info.json").is_file()
 
 
 class FolderSource(Source):
@@ -147,42 +138,13 @@ class FolderSource(Source):
         return self._pairs[index].name
 
     def encoded(self, index: int) -> Encoded:
-        pair = self._pairs[index]
-        image, label = read_bytes(pair.image), read_bytes(pair.label)
-        return Encoded(pair.name, image, label, str(pair.image), str(pair.label))
+        return read_pair(self._pairs[index])
 
 
-class _PreparedSource(Source):
-    """ArrayRecord files that TFDS wrote; their images are decoded here, not by TFDS."""
-
-    def __init__(self, root: Path, space: LabelSpace, split: str):
-        super().__init__(space, split)
-        from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415 (imports TensorFlow)
-
-        self._dir = prepared_dir(root, space.name)
-        try:
-            builder = tfds.builder_from_directory(self._dir)
-        except Exception as error:
-            reason = " ".join(str(error).split())[:120]
-            raise InputError(f"{self._dir}: damaged, prepare it again ({reason})") from error
-        if split not in builder.info.splits:
-            splits = list(builder.info.splits)
-            hint = nearest(split, splits) or f"; it has {', '.join(splits)}"
-            raise InputError(f"{self._dir} has no split {split!r}{hint}")
-        skip = tfds.decode.SkipDecoding()
-        self._records = builder.as_data_source(split, decoders={"image": skip, "label": skip})
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def name(self, index: int) -> str:
-        return self._records[index]["name"].decode()
-
-    def encoded(self, index: int) -> Encoded:
-        record = self._records[index]
-        name = record["name"].decode()
-        place = f"{self._dir}, {self.split} {name}"
-        return Encoded(name, record["image"], record["label"], f"{place} image", f"{place} label")
+def read_pair(pair: Pair) -> Encoded:
+    """The files of a pair; InputError that names the one that cannot be read."""
+    image, label = read_bytes(pair.image), read_bytes(pair.label)
+    return Encoded(pair.name, image, label, str(pair.image), str(pair.label))
 
 
 class Failures:

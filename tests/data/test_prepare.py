@@ -18,7 +18,7 @@ def everything(root):
 @pytest.fixture(scope="module")
 def prepared(camvid_dir, tmp_path_factory):
     root = tmp_path_factory.mktemp("prepared")
-    target, skipped = prepare("camvid", root, camvid_dir, progress=False)
+    target, skipped = prepare("camvid", root, camvid_dir, partial=True, progress=False)
     assert target == root / "camvid" / "1.0.0"
     assert skipped == {}
     return root
