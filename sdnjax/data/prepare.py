@@ -300,7 +300,8 @@ def _work_folder(target: Path) -> Iterator[Path]:
 
 def _write(name: str, examined: Examined, work: Path, target: Path, progress: bool) -> None:
     """Writes what was examined to a folder of its own, and renames that to `target`."""
-    from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415 (imports TensorFlow)
+    from sdnjax.data.tf_setup import tf  # noqa: PLC0415 (imports TensorFlow)
+    from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415
 
     places = [place for of_split in examined.places.values() for place in of_split]
     needed = sum(stored_bytes(block.states[number]) for block, number in places)
@@ -327,6 +328,8 @@ def _write(name: str, examined: Examined, work: Path, target: Path, progress: bo
                 download_dir=f"{place}/downloads",
             )
             prepared_dir(Path(place), name, superpixels).rename(target)
+    except (RuntimeError, tf.errors.OpError) as error:  # what writers make of a full disk
+        raise OSError(" ".join(str(error).split(";")[0].split())[:200]) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "everything is checked; the same command writes the data set"
