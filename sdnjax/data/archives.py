@@ -86,7 +86,7 @@ def _unpack_once(archive: Path, place: Path, progress: bool) -> None:
         except (*_DAMAGE, OSError) as error:
             if isinstance(error, InputError) or getattr(error, "errno", None) is not None:
                 raise
-            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise InputError(f"{archive}: the archive is damaged ({reason})") from None
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
