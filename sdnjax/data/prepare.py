@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import shutil
 import sys
@@ -312,6 +313,7 @@ def _write(name: str, examined: Examined, work: Path, target: Path, progress: bo
         total=len(places), desc="writing", unit=" images", disable=None if progress else True
     )
     tfds.disable_progress_bar()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it warns of our own configurations
     superpixels = examined.recipe.superpixels
     try:
         # TFDS announces a download and makes a folder for it; there is none.

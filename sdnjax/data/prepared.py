@@ -41,6 +41,12 @@ def open_prepared(data: Data, space: LabelSpace, split: str) -> Source | None:
     name, segments = data.name, data.superpixels
     if segments is not None and segments < 1:
         raise InputError(f"data.superpixels must be positive or none, not {segments}")
+    if name not in VERSIONS:
+        if segments is not None or (data.dir is not None and buckets.is_bucket(data.dir)):
+            raise InputError(
+                f"data.name {name!r} cannot be prepared, as superpixels and buckets need"
+            )
+        return None
     if data.dir is not None and buckets.is_bucket(data.dir):
         root = buckets.mirror(data.dir)
         relative = prepared_dir(Path(), name, segments)
