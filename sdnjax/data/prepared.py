@@ -11,7 +11,7 @@ from pathlib import Path
 from sdnjax.config import nearest
 from sdnjax.data import buckets
 from sdnjax.data.config import Data
-from sdnjax.data.label_spaces import LabelSpace
+from sdnjax.data.label_spaces import label_space
 from sdnjax.data.layouts import LAYOUTS
 from sdnjax.data.sources import VERSIONS, Encoded, Source, default_cache
 from sdnjax.errors import InputError
@@ -30,7 +30,7 @@ def is_prepared(root, name: str, superpixels: int | None = None) -> bool:
     return (prepared_dir(root, name, superpixels) / COMPLETE).exists()
 
 
-def open_prepared(data: Data, space: LabelSpace, split: str) -> Source | None:
+def open_prepared(data: Data, split: str) -> Source | None:
     """The prepared data set that `data` asks for; None if its files are to be read directly.
 
     One in a bucket is copied into the cache first. shapes is generated if it is not there.
@@ -55,7 +55,7 @@ def open_prepared(data: Data, space: LabelSpace, split: str) -> Source | None:
                 f"{data.dir} holds no {relative.as_posix()}; {_command(name, segments, data.dir)}"
             )
         buckets.download(data.dir, relative)
-        return PreparedSource(root, space, split, segments)
+        return PreparedSource(root, name, split, segments)
     if data.dir is None and name != "shapes":
         return None
     root = Path(data.dir).expanduser() if data.dir else default_cache()
@@ -71,7 +71,7 @@ def open_prepared(data: Data, space: LabelSpace, split: str) -> Source | None:
             )
         else:
             return None
-    return PreparedSource(root, space, split, segments)
+    return PreparedSource(root, name, split, segments)
 
 
 def _command(name: str, superpixels: int | None, data_dir: str) -> str:
@@ -87,11 +87,11 @@ def _command(name: str, superpixels: int | None, data_dir: str) -> str:
 class PreparedSource(Source):
     """ArrayRecord files that TFDS wrote; their images are decoded here, not by TFDS."""
 
-    def __init__(self, root: Path, space: LabelSpace, split: str, superpixels: int | None = None):
-        super().__init__(space, split)
+    def __init__(self, root: Path, name: str, split: str, superpixels: int | None = None):
+        super().__init__(label_space(name), split)
         from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415 (imports TensorFlow)
 
-        self._dir = prepared_dir(root, space.name, superpixels)
+        self._dir = prepared_dir(root, name, superpixels)
         try:
             builder = tfds.builder_from_directory(self._dir)
         except Exception as error:
@@ -101,7 +101,7 @@ class PreparedSource(Source):
             splits = list(builder.info.splits)
             hint = nearest(split, splits) or f"; it has {', '.join(splits)}"
             raise InputError(f"{self._dir} has no split {split!r}{hint}")
-        coded = [name for name in builder.info.features if name != "name"]
+        coded = [feature for feature in builder.info.features if feature != "name"]
         skip = tfds.decode.SkipDecoding()
         self._records = builder.as_data_source(split, decoders=dict.fromkeys(coded, skip))
 

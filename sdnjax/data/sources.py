@@ -98,14 +98,13 @@ def open_source(data: Data, split: str) -> Source:
 
     Raises: InputError if there is nothing there or the split does not exist.
     """
-    space = label_space(data.name)
+    from sdnjax.data.prepared import open_prepared  # noqa: PLC0415 (it needs this module)
+
     if data.name not in VERSIONS:
         raise InputError(
             f"data.name {data.name!r} has no reader yet; there are {', '.join(VERSIONS)}"
         )
-    from sdnjax.data.prepared import open_prepared  # noqa: PLC0415 (needs this module)
-
-    if (prepared := open_prepared(data, space, split)) is not None:
+    if (prepared := open_prepared(data, split)) is not None:
         return prepared
     if data.dir is None:
         raise InputError(f"{data.name} needs --data.dir, the folder that holds it")
@@ -115,7 +114,7 @@ def open_source(data: Data, split: str) -> Source:
             f"--data.dir {root}{'' if root.is_dir() else ' does not exist'}: expected "
             f"{layout.expected}, or a prepared {root / data.name / VERSIONS[data.name]}"
         )
-    return FolderSource(root, space, split, layout)
+    return FolderSource(root, label_space(data.name), split, layout)
 
 
 def default_cache() -> Path:
