@@ -9,10 +9,10 @@ import importlib
 
 _HOME = {
     "Data": "config",
-    "Example": "sources",
+    "Example": "examples",
     "Failures": "sources",
     "LabelSpace": "label_spaces",
-    "Source": "sources",
+    "Source": "examples",
     "augment": "augment",
     "evaluation_examples": "evaluation",
     "label_space": "label_spaces",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from sdnjax.data.config import Data
-from sdnjax.data.sources import Example, Failures, load_example, open_source
+from sdnjax.data.examples import Example
+from sdnjax.data.sources import Failures, load_example, open_source
 
 
 class EvaluationExamples(Iterator[Example]):

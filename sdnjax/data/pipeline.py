@@ -17,7 +17,8 @@ import numpy as np
 from sdnjax.data.augment import augment, example_key
 from sdnjax.data.config import Data
 from sdnjax.data.evaluation import EvaluationExamples, evaluation_examples
-from sdnjax.data.sources import Failures, Source, load_example, open_source
+from sdnjax.data.examples import Source
+from sdnjax.data.sources import Failures, load_example, open_source
 from sdnjax.data.tf_setup import tf
 from sdnjax.errors import InputError
 

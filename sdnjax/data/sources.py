@@ -1,4 +1,4 @@
-"""Random access to the examples of a data set, wherever they are kept.
+"""Where examples come from: plain folders, prepared data sets, generated scenes.
 
 Plain folders are read as they are. A data set that was prepared (`sdnjax.data.prepare`) is
 read from its ArrayRecord files. Both give the same examples in the same order.
@@ -6,129 +6,16 @@ read from its ArrayRecord files. Both give the same examples in the same order.
 
 from __future__ import annotations
 
-import abc
-import dataclasses
-import io
-import os
 import threading
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from sdnjax.config import nearest
 from sdnjax.data.config import Data
-from sdnjax.data.images import decode_image, decode_label, read_bytes
+from sdnjax.data.examples import Encoded, Example, Source, read_pair
 from sdnjax.data.label_spaces import FOLDER, LabelSpace, label_space
 from sdnjax.data.label_spaces.class_file import read_classes
 from sdnjax.data.layouts import LAYOUTS, Layout
-from sdnjax.data.mat import decode_mat
+from sdnjax.data.prepared import VERSIONS, open_prepared, prepared_dir
 from sdnjax.errors import InputError
-
-# Of the data sets that can be prepared; a user's own folder is always read as it is.
-VERSIONS = {
-    "camvid": "1.0.0",
-    "shapes": "1.0.0",
-    "cityscapes": "1.0.0",
-    "ade20k": "1.0.0",
-    "pascal_context_59": "1.0.0",
-    "pascal_context_60": "1.0.0",
-    "voc2012_aug": "1.0.0",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """One example: image uint8 [H, W, 3] RGB, label uint8 [H, W] of 0…K−1 and 255, name, and
-    superpixels int32 [H, W] of 0…N−1 if the data set was prepared with them."""
-
-    image: np.ndarray
-    label: np.ndarray
-    name: str
-    superpixels: np.ndarray | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """An example's files as bytes, and what errors call them."""
-
-    name: str
-    image: bytes
-    label: bytes
-    image_name: str
-    label_name: str
-    superpixels: bytes | None = None
-
-
-class Source(abc.ABC):
-    """A split of a data set: `len(source)` examples, `source[i]` for 0 ≤ i < len.
-
-    Reading is safe from several threads. `source[i]` raises InputError that names the file
-    if it is damaged, if sizes differ or if a label value has no meaning.
-    """
-
-    def __init__(self, space: LabelSpace, split: str):
-        self.label_space = space
-        self.split = split
-
-    @abc.abstractmethod
-    def __len__(self) -> int: ...
-
-    @abc.abstractmethod
-    def name(self, index: int) -> str:
-        """What failures call example `index`; works when the example cannot be decoded."""
-
-    @abc.abstractmethod
-    def encoded(self, index: int) -> Encoded:
-        """The undecoded files of example `index`."""
-
-    def __getitem__(self, index: int) -> Example:
-        return decode(self.encoded(index), self.label_space)
-
-
-def decode(encoded: Encoded, space: LabelSpace) -> Example:
-    """Decodes, checks and maps one example; the only place where labels are mapped."""
-    image = decode_image(encoded.image, encoded.image_name)
-    raw = _stored_labels(encoded, space)
-    if image.shape[:2] != raw.shape[:2]:
-        raise InputError(
-            f"{encoded.image_name} is {_size(image)} but {encoded.label_name} is {_size(raw)}: "
-            "an image and its label must have one size"
-        )
-    return Example(image, space.map_labels(raw, encoded.label_name), encoded.name)
-
-
-def canonical_label(encoded: Encoded, space: LabelSpace) -> bytes:
-    """The label as an image file: as it is, or, of a MATLAB file, the PNG in its place.
-
-    The PNG holds the values of the data set's image files, so that `decode` gives the same
-    classes for it.
-
-    Raises: InputError that names the file if it is damaged or holds an unknown id.
-    """
-    if not _is_mat(encoded):
-        return encoded.label
-    buffer = io.BytesIO()
-    Image.fromarray(_stored_labels(encoded, space)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _is_mat(encoded: Encoded) -> bool:
-    return encoded.label_name.endswith(".mat")
-
-
-def _stored_labels(encoded: Encoded, space: LabelSpace) -> np.ndarray:
-    """uint8 [H, W] or [H, W, 3]: what an image file of the data set holds, not yet mapped."""
-    if _is_mat(encoded):
-        return space.values_of_ids(
-            decode_mat(encoded.label, encoded.label_name), encoded.label_name
-        )
-    return decode_label(
-        encoded.label,
-        encoded.label_name,
-        values=bool(space.file_values),
-        colors=bool(space.file_colors),
-    )
 
 
 def label_space_of(data: Data) -> LabelSpace:
@@ -147,23 +34,17 @@ def open_source(data: Data, split: str) -> Source:
     Without `data.dir`, shapes lives in `$XDG_CACHE_HOME/sdnjax` (or `~/.cache/sdnjax`) and
     is generated there on first use, which takes a few seconds. For every other, `data.dir`
     holds the files in the layout of its archives (see `sdnjax.data.layouts`), or a prepared
-    data set in `NAME/VERSION`, which has precedence.
+    data set in `NAME/VERSION`, which has precedence. With `data.superpixels`, or in a bucket
+    (`gs://…`), only a prepared one is read.
 
     Raises: InputError if there is nothing there or the split does not exist.
     """
-    if data.name == "shapes":
-        root = Path(data.dir).expanduser() if data.dir else default_cache()
-        if not is_prepared(root, "shapes"):
-            from sdnjax.data.prepare import prepare  # noqa: PLC0415 (imports TensorFlow)
-
-            prepare("shapes", root, progress=False)
-        return _PreparedSource(root, label_space("shapes"), split)
+    if (prepared := open_prepared(data, split)) is not None:
+        return prepared
     root, layout = _root(data), LAYOUTS[data.name]
-    can_be_prepared = data.name in VERSIONS
-    if can_be_prepared and is_prepared(root, data.name):
-        return _PreparedSource(root, label_space(data.name), split)
     if not layout.splits(root):
-        prepared = f", or a prepared {prepared_dir(root, data.name)}" if can_be_prepared else ""
+        known = data.name in VERSIONS
+        prepared = f", or a prepared {prepared_dir(root, data.name)}" if known else ""
         raise InputError(f"--data.dir {layout.absence(root, prepared)}")
     return FolderSource(root, label_space_of(data), split, layout)
 
@@ -172,20 +53,6 @@ def _root(data: Data) -> Path:
     if data.dir is None:
         raise InputError(f"{data.name} needs --data.dir, the folder that holds it")
     return Path(data.dir).expanduser()
-
-
-def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/sdnjax`, by default `~/.cache/sdnjax`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sdnjax"
-
-
-def prepared_dir(root: Path, name: str) -> Path:
-    return root / name / VERSIONS[name]
-
-
-def is_prepared(root: Path, name: str) -> bool:
-    return (prepared_dir(root, name) / "dataset_info.json").is_file()
 
 
 class FolderSource(Source):
@@ -202,42 +69,7 @@ class FolderSource(Source):
         return self._pairs[index].name
 
     def encoded(self, index: int) -> Encoded:
-        pair = self._pairs[index]
-        image, label = read_bytes(pair.image), read_bytes(pair.label)
-        return Encoded(pair.name, image, label, str(pair.image), str(pair.label))
-
-
-class _PreparedSource(Source):
-    """ArrayRecord files that TFDS wrote; their images are decoded here, not by TFDS."""
-
-    def __init__(self, root: Path, space: LabelSpace, split: str):
-        super().__init__(space, split)
-        from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415 (imports TensorFlow)
-
-        self._dir = prepared_dir(root, space.name)
-        try:
-            builder = tfds.builder_from_directory(self._dir)
-        except Exception as error:
-            reason = " ".join(str(error).split())[:120]
-            raise InputError(f"{self._dir}: damaged, prepare it again ({reason})") from error
-        if split not in builder.info.splits:
-            splits = list(builder.info.splits)
-            hint = nearest(split, splits) or f"; it has {', '.join(splits)}"
-            raise InputError(f"{self._dir} has no split {split!r}{hint}")
-        skip = tfds.decode.SkipDecoding()
-        self._records = builder.as_data_source(split, decoders={"image": skip, "label": skip})
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def name(self, index: int) -> str:
-        return self._records[index]["name"].decode()
-
-    def encoded(self, index: int) -> Encoded:
-        record = self._records[index]
-        name = record["name"].decode()
-        place = f"{self._dir}, {self.split} {name}"
-        return Encoded(name, record["image"], record["label"], f"{place} image", f"{place} label")
+        return read_pair(self._pairs[index])
 
 
 class Failures:
@@ -285,7 +117,3 @@ def load_example(
                 return None
             first = first or error
     raise InputError(f"no example of {source.split!r} can be read; the first failure: {first}")
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]}×{array.shape[0]}"

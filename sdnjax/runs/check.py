@@ -13,10 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from sdnjax.data.config import Data
+from sdnjax.data.examples import Source
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.layouts import LAYOUTS
 from sdnjax.data.pipeline import train_batches
-from sdnjax.data.sources import Failures, Source, open_source
+from sdnjax.data.sources import Failures, open_source
 from sdnjax.data.statistics import Statistics
 from sdnjax.errors import InputError
 from sdnjax.visualize import colorize, legend, overlay, panel, save_png

@@ -11,10 +11,11 @@ from PIL import Image
 
 from sdnjax.data.config import Data
 from sdnjax.data.evaluation import evaluation_examples
+from sdnjax.data.examples import canonical_label, decode
 from sdnjax.data.images import read_image
 from sdnjax.data.label_spaces import label_space
 from sdnjax.data.layouts import LAYOUTS
-from sdnjax.data.sources import canonical_label, decode, open_source
+from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from tests.data import miniatures
 from tests.data.conftest import one_line

@@ -1,53 +1,140 @@
-"""What the builders share: features, checks, and what happens to a bad file."""
+"""What the builders share: everything but the facts about a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+import itertools
+import operator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-from sdnjax.data.label_spaces import label_space
-from sdnjax.data.sources import Encoded, Failures, decode
+import numpy as np
+
+from sdnjax.data.examine import Block, Examined, Finding, examine
+from sdnjax.data.items import Recipe, items_of, recipe_of, stored_bytes
+from sdnjax.data.layouts import LAYOUTS
+from sdnjax.data.prepared import VERSIONS
 from sdnjax.data.tfds_setup import tfds
 from sdnjax.errors import InputError
 
+_SHARD_BYTES = 128 * 2**20  # TFDS keeps a shard in memory while it writes it
 
-class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of the builders: `image` and `label` as encoded files, and `name`.
+
+class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+    """Base of the builders: `image` and `label` as encoded files, `name`, and superpixels.
+
+    A subclass has a name and the facts: DESCRIPTION, HOMEPAGE, CITATION, LICENSE. It is not
+    registered, because TFDS has data sets of its own of the same names.
 
     Args, besides TFDS's own:
-      on_bad_image: "raise" ends the preparation at the first bad pair with an InputError
-        that names the file; "skip" leaves it out and records it in `failures`.
+      superpixels: SLIC segments that are stored with each example, as configuration `slicN`;
+        None stores none.
+      examined: what `sdnjax.data.examine` found; by default `manual_dir` is examined first.
+      report: called with the number of examples written since its last call.
     """
 
-    def __init__(self, *, on_bad_image: str = "raise", **kwargs):
-        kwargs["file_format"] = kwargs.get("file_format") or "array_record"
-        super().__init__(**kwargs)
-        self.on_bad_image = on_bad_image
-        self.failures = Failures()
+    DESCRIPTION = HOMEPAGE = CITATION = LICENSE = ""
 
-    def dataset_info(self, **facts) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                # Given as bytes, an image is stored as it is, whatever its format.
-                "image": tfds.features.Image(shape=(None, None, 3)),
-                "label": tfds.features.Image(shape=(None, None, 1)),
-                "name": tfds.features.Text(),
-            }
-        )
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(skip_registration=True, **kwargs)
+        cls.VERSION = tfds.core.Version(VERSIONS[cls.name])
+        if cls.name in LAYOUTS:
+            cls.MANUAL_DOWNLOAD_INSTRUCTIONS = f"manual_dir holds {LAYOUTS[cls.name].expected}"
+
+    def __init__(
+        self,
+        *,
+        superpixels: int | None = None,
+        examined: Examined | None = None,
+        report: Callable[[int], Any] = bool,
+        **kwargs,
+    ):
+        if superpixels is not None:
+            kwargs["config"] = tfds.core.BuilderConfig(
+                name=f"slic{superpixels}",
+                version=self.VERSION,
+                description=f"with superpixels: SLIC by scikit-image, {superpixels} segments",
+            )
+        kwargs["file_format"] = kwargs.get("file_format") or "array_record"
+        self._superpixels, self._examined, self._report = superpixels, examined, report
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        # Given as bytes, an image is stored as it is, whatever its format.
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.Image(shape=(None, None, 1)),
+            "name": tfds.features.Text(),
+        }
+        if self._superpixels is not None:
+            features["superpixels"] = tfds.features.Image(
+                shape=(None, None, 1), dtype=np.uint16, encoding_format="png"
+            )
         # Order is the reader's business; stored in order of names, it is that of the folder.
         return tfds.core.DatasetInfo(
-            builder=self, features=features, disable_shuffling=True, **facts
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,
+            description=self.DESCRIPTION,
+            homepage=self.HOMEPAGE or None,
+            citation=self.CITATION or None,
+            license=self.LICENSE,
         )
 
-    def checked(self, examples: Iterable[Encoded]) -> Iterator[tuple[int, dict]]:
-        """Keys and features of the examples that decode and whose labels have a meaning."""
-        space = label_space(self.name)
-        for key, encoded in enumerate(examples):
-            try:
-                decode(encoded, space)
-            except InputError as error:
-                if self.on_bad_image == "raise":
-                    raise
-                self.failures.add(encoded.name, str(error))
-            else:
-                features = {"image": encoded.image, "label": encoded.label, "name": encoded.name}
-                yield key, features
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        examined = self._examined or self._examine(dl_manager)
+        return {
+            split: [
+                functools.partial(_examples, examined.recipe, places, self._report)
+                for places in _shards(of_split)
+            ]
+            for split, of_split in examined.places.items()
+        }
+
+    def _examine(self, dl_manager: tfds.download.DownloadManager) -> Examined:
+        root = Path(dl_manager.manual_dir) if self.MANUAL_DOWNLOAD_INSTRUCTIONS else None
+        self._scratch = tempfile.TemporaryDirectory()  # it lives as long as the builder
+        recipe = recipe_of(self.name, self._superpixels)
+        return examine(items_of(self.name, root), recipe, Path(self._scratch.name))
+
+
+def _examples(
+    recipe: Recipe, places: Sequence[tuple[Block, int]], report: Callable[[int], Any]
+) -> Iterator[tuple[int, dict]]:
+    """Keys and features of one shard."""
+    key = itertools.count()
+    for block, numbers in itertools.groupby(places, operator.itemgetter(0)):
+        findings = block.findings()
+        for _, number in numbers:
+            yield next(key), _features(recipe, block, number, findings[number])
+            report(1)
+
+
+def _features(recipe: Recipe, block: Block, number: int, finding: Finding) -> dict:
+    item, state = block.items[number], block.states[number]
+    image, label = finding.image, finding.label
+    if image is None:
+        encoded = recipe.read(item)
+        if recipe.state(item) != state:
+            raise InputError(
+                f"{encoded.image_name} or {encoded.label_name} changed while it was prepared; "
+                "the same command checks it again"
+            )
+        image, label = encoded.image, encoded.label if label is None else label
+    features = {"image": image, "label": label, "name": state[0]}
+    if finding.superpixels is not None:
+        features["superpixels"] = finding.superpixels
+    return features
+
+
+def _shards(places: Sequence[tuple[Block, int]]) -> list[Sequence[tuple[Block, int]]]:
+    """Cuts a split where about `_SHARD_BYTES` are full; a shard is never empty."""
+    shards, start, size = [], 0, 0
+    for end, (block, number) in enumerate(places, 1):
+        size += stored_bytes(block.states[number])
+        if size >= _SHARD_BYTES or end == len(places):
+            shards.append(places[start:end])
+            start, size = end, 0
+    return shards
