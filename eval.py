@@ -1,20 +1,33 @@
 """Evaluate the network of a work directory on its validation split.
 
     python eval.py runs/shapes_fcn_r18_sdn
-    python eval.py runs/camvid_fcn_r18_sdn --evaluation.scales .5,.75,1,1.25,1.5,1.75,2 \\
-        --evaluation.flip true
-    python eval.py runs/cityscapes_fcn_r50_sdn --evaluation.mode slide
+    python eval.py runs/ade20k_segmenter_b16 --protocol ade20k_slide512_ms
+    python eval.py runs/cityscapes_fcn_r50_sdn --protocol cityscapes_slide769 \\
+        --evaluation.trimap_widths 1,3,10
+    python eval.py runs/camvid_fcn_r18_sdn --evaluation.scales .5,1,1.5 --evaluation.flip true
 
-Without options it repeats the validation of the training run, to the last digit. It prints
-the table and writes the scores as JSON into the work directory.
+Without options it repeats the validation of the training run, to the last digit. --protocol
+replaces the run's settings of evaluation by published ones, options change single settings.
+
+It prints the scores of each class and writes three files into the work directory (or beside
+--out): NAME.json with the scores and settings, NAME_confusion.csv with the confusion matrix in
+pixels and NAME_confusion.png with its picture.
 """
 
 import sys
 from pathlib import Path
 
 from sdnjax.config import OneLineParser
-from sdnjax.runs.command_line import add_on_bad_image, parse_experiment, run
+from sdnjax.runs.command_line import (
+    add_distributed,
+    add_on_bad_image,
+    add_protocol,
+    by_protocol,
+    parse_experiment,
+    run,
+)
 from sdnjax.runs.workdir import load_experiment
+from sdnjax.training.sharding import join_processes
 
 
 def main() -> None:
@@ -23,11 +36,15 @@ def main() -> None:
     parser.add_argument("--step", type=int, help="step of the checkpoint [the latest]")
     parser.add_argument("--split", help="split to evaluate [the setting data.val_split]")
     parser.add_argument("--out", type=Path, help="JSON file to write [WORKDIR/evaluation/…]")
+    add_protocol(parser)
+    add_distributed(parser)
     add_on_bad_image(parser)
-    arguments, experiment = parse_experiment(parser, "work directory", load_experiment)
+    arguments, experiment = parse_experiment(parser, "work directory", by_protocol(load_experiment))
 
     from sdnjax.runs.evaluate import evaluate_run  # noqa: PLC0415  (imports TensorFlow: not for --help)
 
+    if arguments.distributed:
+        join_processes()
     evaluate_run(
         arguments.workdir,
         experiment,

@@ -2,18 +2,30 @@
 
     python predict.py runs/camvid_fcn_r18_sdn street.jpg
     python predict.py runs/camvid_fcn_r18_sdn photos/ --out segmented/
+    python predict.py runs/cityscapes_fcn_r50_sdn leftImg8bit/test --format cityscapes
 
 For each picture NAME.jpg it writes NAME_overlay.png (the classes in colour over the picture)
 and NAME_labels.png (class indices, with the colours as palette), and once legend.png. It needs
 the work directory alone, not the data set.
+
+With --format it writes what a test server takes instead: NAME.png for each picture, at its own
+size, holding Cityscapes' label ids (pictures are found in the folders of cities too) or 1…150 for
+ADE20K.
 """
 
 import sys
 from pathlib import Path
 
 from sdnjax.config import OneLineParser
-from sdnjax.runs.command_line import add_on_bad_image, parse_experiment, run
+from sdnjax.runs.command_line import (
+    add_on_bad_image,
+    add_protocol,
+    by_protocol,
+    parse_experiment,
+    run,
+)
 from sdnjax.runs.predict import predict_pictures
+from sdnjax.runs.submission import FORMATS
 from sdnjax.runs.workdir import load_experiment
 
 
@@ -23,19 +35,26 @@ def main() -> None:
     )
     parser.add_argument("workdir", type=Path, help="work directory of a run of train.py")
     parser.add_argument("pictures", type=Path, nargs="+", help="image files or folders of them")
-    parser.add_argument("--out", type=Path, help="folder to write to [WORKDIR/predictions]")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder to write to [WORKDIR/predictions, with --format WORKDIR/FORMAT]",
+    )
+    parser.add_argument("--format", choices=tuple(FORMATS), help="files for a test server")
     parser.add_argument("--step", type=int, help="step of the checkpoint [the latest]")
     parser.add_argument("--opacity", type=float, default=0.5, help="of the colours [0.5]")
+    add_protocol(parser)
     add_on_bad_image(parser)
-    arguments, experiment = parse_experiment(parser, "work directory", load_experiment)
+    arguments, experiment = parse_experiment(parser, "work directory", by_protocol(load_experiment))
 
     predict_pictures(
         arguments.workdir,
         experiment,
         arguments.pictures,
-        arguments.out or arguments.workdir / "predictions",
+        arguments.out or arguments.workdir / (arguments.format or "predictions"),
         step=arguments.step,
         opacity=arguments.opacity,
+        format=arguments.format,
     )
 
 

@@ -15,10 +15,9 @@ with momentum 0.9 and weight decay 5e-4, 0.01 poly 0.9. Whole images in evaluati
 distortion and the class rule are choices: the paper names none. Not run to the end by us.
 """
 
-from sdnjax.inference.protocols import protocol
-
 from sdnjax.data.config import Data
 from sdnjax.experiment import Experiment
+from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model
 from sdnjax.training.config import Optimizer
 

@@ -98,6 +98,8 @@ def prepare(
     target = prepared_dir(root, name, superpixels)
     if is_prepared(root, name, superpixels):
         return target, {}
+    if target.is_dir() and any(target.iterdir()):
+        raise InputError(f"{target} is there but not complete: remove it")
     if workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}")
     if superpixels is not None:
@@ -156,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"interrupted: {stopped or 'nothing was left behind'}", file=sys.stderr)
+        print(f"interrupted: {stopped or 'the same command goes on'}", file=sys.stderr)
         return 130
     for message in skipped.values():
         print(f"skipped: {message}", file=sys.stderr)
@@ -229,6 +231,8 @@ def _origin(name: str, source: str | Path | None, place: Path, progress: bool) -
         return root
     archives = find_archives(root, layout.archives)
     if archives:
+        if progress:
+            print(f"archives are unpacked into {place}", file=sys.stderr)
         unpack(archives, place, progress=progress)
         if layout.splits(place):
             return place
@@ -238,6 +242,8 @@ def _origin(name: str, source: str | Path | None, place: Path, progress: bool) -
         )
     if not root.is_dir():
         raise InputError(f"--source {source} is not a folder")
+    if lacks := layout.missing(root):
+        raise InputError(f"--source: {lacks}")
     official = f", or {' and '.join(layout.archives)}" if layout.archives else ""
     raise InputError(f"--source {source}: expected {layout.expected} there{official}")
 

@@ -31,14 +31,16 @@ def evaluate(
     normalize: Callable[[np.ndarray], np.ndarray],
     num_classes: int,
     protocol: Evaluation,
-) -> dict[str, Any]:
-    """Scores of all processes' examples together, ready for JSON.
+) -> SegmentationMetrics:
+    """The sums of all processes' examples; `compute()` makes scores of them.
 
     Args:
       predictor: made for `protocol`.
       variables: the network's; placed on the predictor's devices here.
       examples: this process's share of the data set.
       normalize: uint8 image → the float32 image that the network expects.
+
+    Raises: InputError if there is no example.
     """
     metrics = SegmentationMetrics.empty(
         num_classes,
@@ -47,6 +49,7 @@ def evaluate(
         ),
         boundary_absent=protocol.boundary_absent,
         boundary_iou_ratio=protocol.boundary_iou_ratio,
+        trimap_widths=protocol.trimap_widths,
     )
     variables = predictor.place(variables)
     for group in groups_of_one_size(examples, protocol.batch_size):
@@ -57,10 +60,9 @@ def evaluate(
         metrics = metrics.with_arrays(
             {k: sum_over_processes(v) for k, v in metrics.arrays().items()}
         )
-    results = metrics.compute()
-    if results["images"] == 0:
+    if metrics.images == 0:
         raise InputError("evaluation saw no readable image: is the split empty?")
-    return results
+    return metrics
 
 
 def sum_over_processes(array: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""`Predictor`: class maps of images of any size, with few compilations."""
+"""`Predictor`: class maps of images of any size, with few compilations and bounded memory."""
 
 from __future__ import annotations
 
+import collections
 import functools
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,13 +14,32 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from sdnjax.inference import glue
 from sdnjax.inference.config import Evaluation
-from sdnjax.inference.sliding import sliding_logits
+from sdnjax.inference.geometry import bucket, scaled_size, strip_height, strips
+from sdnjax.inference.views import Compiled, ScaledView
 from sdnjax.ops import resize_bilinear
 
 
 class Predictor:
-    """Predicts with one network by one protocol; compiles once per padded size and scale.
+    """Predicts with one network by one protocol.
+
+    Every image is seen at each scale, as it is and mirrored; logits are resized to the image's
+    own size, normalised, and the probabilities are averaged. Images are resized as floats by
+    `resize_bilinear`: half-pixel centres, no antialiasing. OpenCV's bilinear resizing of uint8
+    images, which mmsegmentation uses, is the same up to its rounding to whole grey levels.
+
+    **Compilations.** The network is compiled once for each size of its input: padded image
+    sizes, or the one size of a window. Resizing and averaging work on sizes rounded up to
+    `geometry.bucket`s (four for each doubling): image rows once per (bucket of the image, input
+    height), columns once per (bucket of the width, input), and the way back twice (whether the
+    size changes or not) per (input or bucket of the scaled width, bucket of the width).
+    `compilations` counts all of them.
+
+    **Memory.** Output is made in strips of at most 128 rows and 32 MiB of probabilities. With
+    sliding windows, each scale and mirror keeps `(window height + 2 strips) · scaled width · K`
+    sums of logits: whatever the image's height. With whole images, one scale's logits are held
+    at a time, and with several scales the probabilities of the image.
 
     Works on this process's devices: a batch that divides over them is split, any other
     runs on the first. Parameters are given at each call, so the compiled functions serve
@@ -27,7 +48,8 @@ class Predictor:
 
     def __init__(self, model: nn.Module, protocol: Evaluation):
         self._protocol = protocol
-        self.compilations = 0
+        self._align_corners = getattr(model, "align_corners", False)
+        self.compilations: collections.Counter[str] = collections.Counter()
         devices = jax.local_devices()
         split = protocol.batch_size % len(devices) == 0
         devices = devices if split else devices[:1]
@@ -37,13 +59,30 @@ class Predictor:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._by_image = NamedSharding(mesh, PartitionSpec("data"))
 
-        @functools.partial(jax.jit, static_argnames=("scale", "flip"))
-        def probabilities(variables: Any, images: jax.Array, scale: float, flip: bool) -> jax.Array:
-            self.compilations += 1  # runs while tracing: once for each size, scale and mirror
-            return scaled_probabilities(model, variables, images, protocol, scale=scale, flip=flip)
+        def network(variables: Any, windows: jax.Array) -> jax.Array:
+            logits = model.apply(variables, windows, train=False)["logits"].astype(jnp.float32)
+            logits = resize_bilinear(logits, windows.shape[1:3], align_corners=self._align_corners)
+            return logits.reshape(protocol.batch_size, -1, *logits.shape[1:])
 
-        self._probabilities = probabilities
-        self._labels = jax.jit(lambda p: jnp.argmax(p, axis=-1).astype(jnp.uint8))
+        self._network = network
+        self._run = Compiled(
+            network=self._compiled("network", network),
+            zeros=self._compiled("glue", jnp.zeros, static_argnums=0),
+            sample_rows=self._compiled("glue", glue.sample_rows),
+            sample_columns=self._compiled("glue", glue.sample_columns),
+            add_window=self._compiled("glue", glue.add_window, donate_argnums=0),
+            add_probabilities=self._compiled("glue", glue.add_probabilities, donate_argnums=0),
+            class_map=self._compiled("glue", glue.class_map),
+            place=lambda images: jax.device_put(images, self._by_image),
+        )
+
+    def _compiled(self, kind: str, function: Callable, **how: Any) -> Callable:
+        @functools.wraps(function)
+        def counted(*arguments: Any) -> Any:
+            self.compilations[kind] += 1  # runs while tracing: once for each set of shapes
+            return function(*arguments)
+
+        return jax.jit(counted, out_shardings=self._by_image, **how)
 
     def place(self, variables: Any) -> Any:
         """Copies `params` and `batch_stats` to this predictor's devices, once per network."""
@@ -52,47 +91,84 @@ class Predictor:
     def labels(self, variables: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Class maps `uint8 [H, W]` of normalised images `float32 [H, W, 3]` of one size.
 
-        Probabilities are averaged over scales and mirrors. Fewer images than the batch
-        size are filled up with the last one.
+        Fewer images than the batch size are filled up with the last one. The maps are int32
+        with more than 256 classes.
         """
-        h, w, _ = images[0].shape
-        filled = [*images, *[images[-1]] * (self._protocol.batch_size - len(images))]
-        m = self._protocol.size_multiple
-        padding = ((0, 0), (0, -h % m), (0, -w % m), (0, 0))
-        batch = jax.device_put(np.pad(np.stack(filled), padding), self._by_image)
-        mirrors = (False, True) if self._protocol.flip else (False,)
-        total: Any = 0.0
-        for scale in self._protocol.scales:
-            for flip in mirrors:
-                total = total + self._probabilities(variables, batch, scale=scale, flip=flip)
-        found = np.asarray(self._labels(total))
-        return [x[:h, :w] for x in found[: len(images)]]
+        return self._gathered(variables, images, self._run.class_map)
 
+    def probabilities(self, variables: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `labels`, but `float32 [H, W, K]`, which is large: the means over all views."""
+        views = np.float32(len(self._protocol.scales) * (1 + self._protocol.flip))
+        return [p / views for p in self._gathered(variables, images, lambda total: total)]
 
-def scaled_probabilities(
-    model: nn.Module,
-    variables: Any,
-    images: jax.Array,
-    protocol: Evaluation,
-    *,
-    scale: float = 1.0,
-    flip: bool = False,
-) -> jax.Array:
-    """Class probabilities `[B, H, W, K]` of images seen at one scale, mirrored or not.
+    def _gathered(
+        self, variables: Any, images: Sequence[np.ndarray], finish: Callable
+    ) -> list[np.ndarray]:
+        """What `finish` makes of the strips, put together for each image."""
+        height, width = images[0].shape[:2]
+        found: Any = None
+        for top, bottom, total in self._strips(variables, images):
+            strip = np.asarray(finish(total))[: len(images), : bottom - top, :width]
+            if found is None:
+                found = np.empty((len(images), height, *strip.shape[2:]), strip.dtype)
+            found[:, top:bottom] = strip
+        return list(found)
 
-    The image is resized bilinearly, its logits are resized back and then normalised.
-    """
-    _, h, w, _ = images.shape
+    def _strips(
+        self, variables: Any, images: Sequence[np.ndarray]
+    ) -> Iterator[tuple[int, int, jax.Array]]:
+        """First row, row after the last, and the sums of all views' probabilities there,
+        `[B, T, bucket of W, K]`, of which the first rows and columns are meant."""
+        protocol = self._protocol
+        images = [*images, *[images[-1]] * (protocol.batch_size - len(images))]
+        height, width = images[0].shape[:2]
+        sizes = [scaled_size((height, width), s, protocol.resize_to) for s in protocol.scales]
+        k = self._num_classes(variables, self._window(sizes[0]))
+        shape = (bucket(width), k)
+        rows = strip_height(height, len(images) * shape[0] * k * 4)
+        shape = (len(images), rows, *shape)
+        slide = protocol.mode == "slide"
+        spread = 2 * rows if slide else sys.maxsize
 
-    def logits_of(x: jax.Array) -> jax.Array:
-        return model.apply(variables, x, train=False)["logits"]
+        def view(size: tuple[int, int]) -> ScaledView:
+            return ScaledView(
+                self._run,
+                images,
+                size,
+                self._window(size),
+                protocol.stride,
+                views=1 + protocol.flip,
+                spread=spread,
+                align_corners=self._align_corners,
+            )
 
-    x = images[:, :, ::-1] if flip else images
-    x = resize_bilinear(x, (max(1, round(h * scale)), max(1, round(w * scale))))
-    if protocol.mode == "slide":
-        logits = sliding_logits(logits_of, x, protocol.window, protocol.stride)
-    else:
-        logits = logits_of(x)
-    logits = resize_bilinear(logits, (h, w), align_corners=getattr(model, "align_corners", False))
-    probabilities = jax.nn.softmax(logits, axis=-1)
-    return probabilities[:, :, ::-1] if flip else probabilities
+        if slide:  # every view moves down with the strips
+            views = [view(size) for size in sizes]
+            for top, bottom in strips(height, rows, [v.rows for v in views], spread):
+                total = self._run.zeros(shape)
+                for v in views:
+                    total = v.add_to(total, variables, top, bottom)
+                yield top, bottom, total
+        else:  # one view after another: none is needed twice
+            bounds = strips(height, rows, [], spread)
+            totals = [self._run.zeros(shape) for _ in bounds]
+            for size in sizes:
+                v = view(size)
+                for i, (top, bottom) in enumerate(bounds):
+                    totals[i] = v.add_to(totals[i], variables, top, bottom)
+            for (top, bottom), total in zip(bounds, totals, strict=True):
+                yield top, bottom, total
+
+    def _window(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the network's input for an image scaled to `size`."""
+        protocol, m = self._protocol, self._protocol.size_multiple
+        if protocol.mode == "whole":
+            return size[0] + -size[0] % m, size[1] + -size[1] % m
+        if m == 1:
+            return min(size[0], protocol.window[0]), min(size[1], protocol.window[1])
+        return protocol.window
+
+    def _num_classes(self, variables: Any, window: tuple[int, int]) -> int:
+        batch = self._protocol.batch_size * (1 + self._protocol.flip)
+        windows = jax.ShapeDtypeStruct((batch, *window, 3), jnp.float32)
+        return jax.eval_shape(self._network, variables, windows).shape[-1]

@@ -9,14 +9,17 @@ from sdnjax.metrics.boundary_iou import BoundaryIoU, boundary_iou_counts
 from sdnjax.metrics.confusion import MeanIoU, confusion_matrix
 from sdnjax.metrics.segmentation import SegmentationMetrics
 from sdnjax.metrics.table import format_table
+from sdnjax.metrics.trimap import Trimap, trimap_bands
 
 __all__ = [
     "BoundaryF",
     "BoundaryIoU",
     "MeanIoU",
     "SegmentationMetrics",
+    "Trimap",
     "boundary_f_scores",
     "boundary_iou_counts",
     "confusion_matrix",
     "format_table",
+    "trimap_bands",
 ]

@@ -11,11 +11,12 @@ import numpy as np
 from sdnjax.metrics.boundary import BoundaryF, threshold_name
 from sdnjax.metrics.boundary_iou import BoundaryIoU
 from sdnjax.metrics.confusion import MeanIoU
+from sdnjax.metrics.trimap import Trimap
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SegmentationMetrics:
-    """mIoU, boundary F-measure and, if asked, boundary IoU of a set of images.
+    """mIoU, boundary F-measure and, if asked, boundary IoU and trimap mIoU of a set of images.
 
     Holds sums only, so its size does not grow with the set; states of disjoint parts add up to
     the state of the whole. Counts are int64 and exact; sums of F are float64.
@@ -29,6 +30,7 @@ class SegmentationMetrics:
     regions: MeanIoU
     boundary_f: BoundaryF
     boundary_iou: BoundaryIoU | None
+    trimap: Trimap
     images: np.ndarray  # int64 []
 
     @classmethod
@@ -38,6 +40,7 @@ class SegmentationMetrics:
         boundary_thresholds: Sequence[float] = (1, 3),
         boundary_absent: str = "one",
         boundary_iou_ratio: float | None = None,
+        trimap_widths: Sequence[int] = (),
         ignore: int = 255,
     ) -> SegmentationMetrics:
         """The state before the first image.
@@ -49,6 +52,7 @@ class SegmentationMetrics:
           boundary_absent: `"one"` or `"skip"`, see `boundary_f_scores`.
           boundary_iou_ratio: band of the boundary IoU in parts of the diagonal (0.02; 0.005 on
             Cityscapes); None leaves it out.
+          trimap_widths: pixels to each side of the true boundaries, see `Trimap`.
           ignore: label that counts nowhere; not a real class.
 
         Raises:
@@ -59,6 +63,7 @@ class SegmentationMetrics:
             MeanIoU.empty(num_classes, ignore),
             BoundaryF.empty(num_classes, boundary_thresholds, boundary_absent, ignore),
             None if band is None else BoundaryIoU.empty(num_classes, band, ignore),
+            Trimap.empty(num_classes, trimap_widths, ignore),
             np.zeros((), np.int64),
         )
 
@@ -81,6 +86,7 @@ class SegmentationMetrics:
             self.regions.update(label, prediction, name),
             self.boundary_f.update(label, prediction, name),
             None if band is None else band.update(label, prediction, name),
+            self.trimap.update(label, prediction, name),
             self.images + np.ones((), np.int64),
         )
 
@@ -93,6 +99,7 @@ class SegmentationMetrics:
             self.regions.merge(other.regions),
             self.boundary_f.merge(other.boundary_f),
             None if band is None else band.merge(other.boundary_iou),
+            self.trimap.merge(other.trimap),
             self.images + other.images,
         )
 
@@ -111,6 +118,8 @@ class SegmentationMetrics:
         if self.boundary_iou is not None:
             arrays["boundary_iou_intersections"] = self.boundary_iou.intersections
             arrays["boundary_iou_unions"] = self.boundary_iou.unions
+        for width, regions in zip(self.trimap.widths, self.trimap.regions, strict=True):
+            arrays[f"trimap_{width}px"] = regions.confusion
         return arrays
 
     def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> SegmentationMetrics:
@@ -125,6 +134,10 @@ class SegmentationMetrics:
         if given != wanted:
             raise ValueError(f"sums must be {wanted}, got {given}")
         band = self.boundary_iou
+        inside = (
+            dataclasses.replace(regions, confusion=sums[f"trimap_{width}px"])
+            for width, regions in zip(self.trimap.widths, self.trimap.regions, strict=True)
+        )
         return SegmentationMetrics(
             dataclasses.replace(self.regions, confusion=sums["confusion"]),
             dataclasses.replace(
@@ -139,6 +152,7 @@ class SegmentationMetrics:
                 intersections=sums["boundary_iou_intersections"],
                 unions=sums["boundary_iou_unions"],
             ),
+            dataclasses.replace(self.trimap, regions=tuple(inside)),
             sums["images"],
         )
 
@@ -147,9 +161,9 @@ class SegmentationMetrics:
         for what is not defined.
 
         Keys: `mIoU`, `pixel_accuracy`, `mean_accuracy`, `boundary_f` ({`1px`: …}; a part of the
-        diagonal is named like `0.0075diagonal`), `boundary_iou` if asked for, `images`, and
-        `per_class`, a list of {`class`, `iou`, `accuracy`, `share`, `boundary_f`,
-        `boundary_iou` if asked for}.
+        diagonal is named like `0.0075diagonal`), `boundary_iou` and `trimap_iou` ({`1px`: …}) if
+        asked for, `images`, and `per_class`, a list of {`class`, `iou`, `accuracy`, `share`,
+        `boundary_f`, `boundary_iou` and `trimap_iou` if asked for}.
         """
         regions, edges = self.regions.compute(), self.boundary_f.compute()
         names = [threshold_name(threshold) for threshold in self.boundary_f.thresholds]
@@ -174,6 +188,13 @@ class SegmentationMetrics:
             results["boundary_iou"] = _plain(bands["mean"])
             for entry, value in zip(per_class, bands["per_class"], strict=True):
                 entry["boundary_iou"] = _plain(value)
+        if self.trimap.widths:
+            inside = self.trimap.compute()
+            widths = [f"{width}px" for width in self.trimap.widths]
+            for entry, values in zip(
+                (results, *per_class), (inside["mean"], *inside["per_class"]), strict=True
+            ):
+                entry["trimap_iou"] = dict(zip(widths, map(_plain, values), strict=True))
         results["images"] = int(self.images)
         results["per_class"] = per_class
         return results

@@ -25,18 +25,21 @@ def format_table(results: Mapping, class_names: Sequence[str]) -> str:
     with_band = "boundary_iou" in results
     header = ["class", "IoU", "accuracy", "share", *(f"F {name}" for name in thresholds)]
     header += ["boundary IoU"] * with_band
+    widths = list(results.get("trimap_iou", ()))
+    header += [f"IoU within {width}" for width in widths]
     rows = [
         [
             name,
             *(_percent(entry[key]) for key in ("iou", "accuracy", "share")),
             *(_percent(entry["boundary_f"][threshold]) for threshold in thresholds),
             *([_percent(entry["boundary_iou"])] if with_band else []),
+            *(_percent(entry["trimap_iou"][width]) for width in widths),
         ]
         for name, entry in zip(class_names, per_class, strict=True)
     ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [_line(row, widths) for row in (header, *rows)]
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    lengths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [_line(row, lengths) for row in (header, *rows)]
+    rule = "─" * (sum(lengths) + 2 * (len(lengths) - 1))
     return "\n".join([lines[0], rule, *lines[1:], rule, _summary(results)])
 
 
@@ -56,6 +59,7 @@ def _summary(results: Mapping) -> str:
     ]
     if "boundary_iou" in results:
         parts.append(f"boundary IoU {_percent(results['boundary_iou'])}")
+    parts += [f"mIoU within {k} {_percent(v)}" for k, v in results.get("trimap_iou", {}).items()]
     images = results["images"]
     return "  ".join([*parts, f"({images} image{'' if images == 1 else 's'})"])
 

@@ -116,18 +116,26 @@ def _check(x, shape):
     return height, width
 
 
-def _weights(old: int, new: int, *, align_corners: bool, dtype) -> np.ndarray:
-    """`[new, old]` interpolation weights at PyTorch's coordinates.
+def bilinear_positions(
+    old: int, new: int, *, align_corners: bool = False, dtype=np.float32
+) -> np.ndarray:
+    """`[new]` source positions of `resize_bilinear` along one axis, clamped to 0…old − 1.
 
     The scale is rounded to the computation's dtype, the coordinate once more at the end, as a
     fused multiply-add does: in a large picture the last digits of a coordinate are visible.
     """
+    dtype = np.dtype(dtype)
     target = np.arange(new, dtype=np.float64)
     if align_corners:
         source = target * np.float64(dtype.type(old - 1) / dtype.type(max(new - 1, 1)))
     else:
         source = (target + 0.5) * np.float64(dtype.type(old) / dtype.type(new)) - 0.5
-    source = np.clip(source.astype(dtype), 0, old - 1)
+    return np.clip(source.astype(dtype), 0, old - 1)
+
+
+def _weights(old: int, new: int, *, align_corners: bool, dtype) -> np.ndarray:
+    """`[new, old]` interpolation weights at PyTorch's coordinates."""
+    source = bilinear_positions(old, new, align_corners=align_corners, dtype=dtype)
     return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old, dtype=dtype))).astype(dtype)
 
 

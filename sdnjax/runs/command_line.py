@@ -1,8 +1,9 @@
-"""What the three entry points share: settings as options, errors as one line."""
+"""What the entry points share: settings as options, errors as one line."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from sdnjax.config import OneLineParser, add_overrides, apply_overrides
 from sdnjax.errors import InputError, RunError
 from sdnjax.experiment import Experiment
+from sdnjax.inference.protocols import PROTOCOLS, protocol
 
 
 def parse_experiment(
@@ -39,6 +41,49 @@ def parse_experiment(
     if getattr(arguments, "on_bad_image", None):
         setattr(arguments, "data.on_bad_image", arguments.on_bad_image)
     return arguments, apply_overrides(experiment, arguments)
+
+
+def add_protocol(parser: argparse.ArgumentParser) -> None:
+    """The option that names a published protocol; `by_protocol` reads it."""
+    plain = [name for name in PROTOCOLS if "_ms" not in name.removesuffix("_mmseg")]
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help=f"settings of evaluation as published: {', '.join(plain)}; NAME_ms is at "
+        "mmsegmentation's six scales, mirrored too, NAME_ms_sdn at the SDN paper's seven; "
+        "further options change single settings [the run's own settings]",
+    )
+
+
+def by_protocol(load: Callable[[Path], Experiment]) -> Callable[[Path], Experiment]:
+    """`load`, whose experiment is then evaluated as the command line's `--protocol` says.
+
+    It is read before the other options: their defaults, which `--help` shows, come from it.
+    How many images are predicted at once stays the run's.
+    """
+
+    def loaded(path: Path) -> Experiment:
+        experiment = load(path)
+        early = OneLineParser(add_help=False)
+        early.add_argument("--protocol")
+        name = early.parse_known_args(sys.argv[1:])[0].protocol
+        if name is None:
+            return experiment
+        batch_size = experiment.evaluation.batch_size
+        evaluation = dataclasses.replace(protocol(name), batch_size=batch_size)
+        return dataclasses.replace(experiment, evaluation=evaluation)
+
+    return loaded
+
+
+def add_distributed(parser: argparse.ArgumentParser) -> None:
+    """The option that makes this process one of several."""
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one process of several; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+        "JAX_PROCESS_ID say which, where the cluster does not",
+    )
 
 
 def add_on_bad_image(parser: argparse.ArgumentParser) -> None:

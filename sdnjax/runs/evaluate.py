@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 from sdnjax.config import to_dict
@@ -17,11 +19,12 @@ from sdnjax.data.images import normalize
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.sources import Failures, label_space_of
 from sdnjax.experiment import Experiment
-from sdnjax.inference.config import Evaluation
 from sdnjax.inference.evaluation import evaluate
 from sdnjax.inference.predictor import Predictor
-from sdnjax.metrics import format_table
+from sdnjax.inference.protocols import protocol_name
+from sdnjax.metrics import SegmentationMetrics, format_table
 from sdnjax.runs.network import check_classes, load_network
+from sdnjax.visualize import confusion_picture, save_png
 
 
 def evaluate_run(
@@ -34,7 +37,10 @@ def evaluate_run(
     model: nn.Module | None = None,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Scores the network of a work directory; prints the table and writes JSON.
+    """Scores the network of a work directory; prints the table and writes three files.
+
+    NAME.json holds the scores, NAME_confusion.csv the confusion matrix in pixels, rows the
+    truth, and NAME_confusion.png its picture.
 
     Args:
       experiment: the run's own (see `load_experiment`), or that with other settings of
@@ -44,13 +50,17 @@ def evaluate_run(
       out: the JSON file; None for one in `WORKDIR/evaluation` named after split, step and
         protocol.
       model: the module, if it is not the one that the experiment describes.
+      report: takes each line meant for people, on the first of several processes.
     """
+    if jax.process_index() > 0:
+        report = _silent
     network = load_network(workdir, step, model)
     split = split or experiment.data.val_split
     space = label_space_of(experiment.data)
     check_classes(workdir, network.classes, space.classes)
-    results = evaluate_split(
-        Predictor(network.model, experiment.evaluation),
+    predictor = Predictor(network.model, experiment.evaluation)
+    metrics, results = score_split(
+        predictor,
         network.variables,
         experiment,
         space=space,
@@ -58,14 +68,22 @@ def evaluate_run(
         report=report,
     )
     report(format_table(results, network.classes))
+    report(
+        f"compiled for {predictor.compilations['network']} size(s) of the network's input, and "
+        f"{predictor.compilations['glue']} pieces that resize and average"
+    )
     if jax.process_index() == 0:
-        name = f"{split}_{network.step}_{_protocol_name(experiment.evaluation)}.json"
+        name = f"{split}_{network.step}_{protocol_name(experiment.evaluation)}.json"
         out = out or workdir / "evaluation" / name
         settings = {"split": split, "step": network.step, "classes": list(network.classes)}
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps({**settings, "results": results}, indent=1) + "\n")
-        report(f"written to {out}")
+        confusion = metrics.regions.confusion
+        beside = out.with_name(f"{out.stem}_confusion.csv")
+        write_confusion(beside, confusion, network.classes)
+        save_png(beside.with_suffix(".png"), confusion_picture(confusion, network.classes))
+        report(f"written to {out} and {beside.stem}.csv, .png")
     return results
 
 
@@ -79,13 +97,26 @@ def evaluate_split(
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Scores of `variables` on a split, by the experiment's protocol: training and eval.py."""
+    return score_split(predictor, variables, experiment, space=space, split=split, report=report)[1]
+
+
+def score_split(
+    predictor: Predictor,
+    variables: Any,
+    experiment: Experiment,
+    *,
+    space: LabelSpace,
+    split: str,
+    report: Callable[[str], None],
+) -> tuple[SegmentationMetrics, dict[str, Any]]:
+    """The sums behind `evaluate_split`'s scores, and the scores."""
     examples = evaluation_examples(
         experiment.data,
         split,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    results = evaluate(
+    metrics = evaluate(
         predictor,
         variables,
         examples,
@@ -94,8 +125,19 @@ def evaluate_split(
         protocol=experiment.evaluation,
     )
     report_failures(examples.failures, report)
-    results["skipped_images"] = len(examples.failures)
-    return results
+    return metrics, metrics.compute() | {"skipped_images": len(examples.failures)}
+
+
+def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -> None:
+    """A confusion matrix as CSV: a row for each true class, a column for each predicted one."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["truth \\ prediction", *classes])
+        rows.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
+
+
+def _silent(line: str) -> None:
+    """Of several processes, one reports."""
 
 
 def report_failures(failures: Failures, report: Callable[[str], None]) -> None:
@@ -104,10 +146,3 @@ def report_failures(failures: Failures, report: Callable[[str], None]) -> None:
         report(f"left out: {message}")
     if failures:
         report(f"{len(failures)} example(s) left out because of unreadable files")
-
-
-def _protocol_name(protocol: Evaluation) -> str:
-    parts = [protocol.mode]
-    if protocol.scales != (1.0,):
-        parts.append("scales" + "-".join(f"{s:g}" for s in protocol.scales))
-    return "_".join([*parts, "flip"] if protocol.flip else parts)

@@ -13,6 +13,7 @@ from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.runs.network import load_network
+from sdnjax.runs.submission import FORMATS, check_names, class_values
 from sdnjax.visualize import legend, overlay, save_png
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -26,32 +27,51 @@ def predict_pictures(
     *,
     step: int | None = None,
     opacity: float = 0.5,
+    format: str | None = None,
     report: Callable[[str], None] = tqdm.write,
 ) -> list[Path]:
-    """Writes overlay and labels of every picture, and the legend.
+    """Segments pictures, for people or for a test server.
+
+    Without `format` it writes `NAME_overlay.png` and `NAME_labels.png` of every picture and
+    `legend.png`; with it `NAME.png` alone, in the server's label values.
 
     Args:
       experiment: the run's own, or that with other settings of `data` and `evaluation`.
       pictures: files, or folders whose images are taken in order of name.
-      out: folder for `NAME_overlay.png`, `NAME_labels.png` and `legend.png`.
+      out: folder to write to.
+      opacity: of the overlay's colours.
+      format: None, or one of `submission.FORMATS`.
 
     Returns the label files, one for each picture that could be read.
     """
-    files = find_pictures(pictures)
+    files = find_pictures(pictures, recursive=format is not None and FORMATS[format].recursive)
     network = load_network(workdir, step)
+    if format is not None:
+        check_names(format, [file.stem for file in files.values()])
+        values = class_values(format, len(network.classes))
+        if len({file.stem for file in files.values()}) < len(files):
+            raise InputError(f"--format {format}: two of the pictures have one name")
     predictor = Predictor(network.model, experiment.evaluation)
     variables = predictor.place(network.variables)
-    save_png(out / "legend.png", legend(network.classes, network.palette))
+    if format is None:
+        save_png(out / "legend.png", legend(network.classes, network.palette))
     written, failures = [], []
-    for name, image in _read(files, experiment.data.on_bad_image, failures):
+    # Benchmarks label an image as it is stored; a person wants it the right way up.
+    upright = format is None
+    for name, image in _read(files, experiment.data.on_bad_image, failures, upright):
         x = normalize(image, experiment.data)
-        (labels,) = predictor.labels(variables, [x])[:1]
-        save_png(out / f"{name}_overlay.png", overlay(image, labels, network.palette, opacity))
-        save_png(out / f"{name}_labels.png", labels, network.palette)
+        (labels,) = predictor.labels(variables, [x])
+        if format is None:
+            file = out / f"{name}_labels.png"
+            save_png(out / f"{name}_overlay.png", overlay(image, labels, network.palette, opacity))
+            save_png(file, labels, network.palette)
+        else:
+            file = out / f"{name}.png"
+            save_png(file, values[labels])
         shares = np.bincount(labels.ravel(), minlength=len(network.classes)) / labels.size
         largest = [f"{network.classes[k]} {shares[k]:.0%}" for k in np.argsort(-shares)[:3]]
         report(f"{name}: {', '.join(largest)}")
-        written.append(out / f"{name}_labels.png")
+        written.append(file)
     for failure in failures:
         report(f"left out: {failure}")
     report(f"{len(written)} of {len(files)} picture(s) segmented into {out}")
@@ -60,12 +80,16 @@ def predict_pictures(
     return written
 
 
-def find_pictures(paths: Sequence[Path]) -> dict[str, Path]:
-    """Output name → file. A name that occurs twice keeps its ending, then gets a number."""
+def find_pictures(paths: Sequence[Path], *, recursive: bool = False) -> dict[str, Path]:
+    """Output name → file. A name that occurs twice keeps its ending, then gets a number.
+
+    `recursive` also takes the pictures in folders of a folder.
+    """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            found = path.rglob("*") if recursive else path.iterdir()
+            inside = sorted(p for p in found if p.suffix.lower() in SUFFIXES)
             if not inside:
                 raise InputError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
             files += inside
@@ -85,11 +109,11 @@ def find_pictures(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _read(
-    files: dict[str, Path], on_bad_image: str, failures: list[str]
+    files: dict[str, Path], on_bad_image: str, failures: list[str], upright: bool
 ) -> Iterator[tuple[str, np.ndarray]]:
     for name, file in tqdm(files.items(), unit="picture", disable=None):
         try:
-            image = read_image(file, exif_orientation=True)
+            image = read_image(file, exif_orientation=upright)
         except InputError as error:
             if on_bad_image == "raise":
                 raise

@@ -150,6 +150,13 @@ def test_a_test_split_may_be_missing_but_not_incomplete():
         prepare_module._missing("camvid", None, found, partial=False)
 
 
+def test_a_folder_that_is_no_data_set_is_not_replaced(own_camvid, tmp_path):
+    (tmp_path / "out" / "camvid" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "out" / "camvid" / "1.0.0" / "features.json").write_text("{}")
+    with pytest.raises(InputError, match=r"1\.0\.0 is there but not complete: remove it"):
+        prepare("camvid", tmp_path / "out", own_camvid, partial=True, progress=False)
+
+
 def test_a_full_disk_is_noticed_before_writing(own_camvid, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(prepare_module.shutil, "disk_usage", lambda _: usage._replace(free=99))

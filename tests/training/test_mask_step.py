@@ -25,10 +25,10 @@ class TwoStages(nn.Module):
         return first, nn.relu(conv(8, 3, stride=2, bias=True, name="conv2")(first))
 
 
-def losses(devices, steps):
+def losses(devices, steps, optimizer):
     """The metrics of a few steps on the first batch, and the last state."""
     decoder = MaskFormerDecoder(3, channels=32, queries=4, layers=1, heads=2, hidden=8, dropout=0.0)
-    model, optimizer = MaskClassifier(TwoStages(), decoder), optax.adam(1e-2)
+    model = MaskClassifier(TwoStages(), decoder)
     kinds = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((devices,), ("data",), axis_types=kinds, devices=jax.devices()[:devices])
     make = jax.jit(
@@ -43,7 +43,7 @@ def losses(devices, steps):
 
 
 def test_the_loss_is_the_sum_of_its_terms_and_falls():
-    history, _ = losses(1, 8)
+    history, _ = losses(1, 8, optax.adam(1e-2))
     terms = {"loss_classes", "loss_mask", "loss_dice"}
     assert history[0].keys() == terms | {"loss", "gradient_norm", "pixel_accuracy"}
     for metrics in history:
@@ -55,9 +55,11 @@ def test_the_loss_is_the_sum_of_its_terms_and_falls():
 @pytest.mark.slow
 def test_one_and_four_devices_agree():
     """The assignment runs on the host, in the middle of a step that is spread over devices."""
-    one, state_one = losses(1, 3)
-    four, state_four = losses(4, 3)
+    # Not Adam, which makes whole steps of gradients that are nothing but rounding.
+    one, state_one = losses(1, 3, optax.sgd(1e-3))
+    four, state_four = losses(4, 3, optax.sgd(1e-3))
     for a, b in zip(one, four, strict=True):
-        assert abs(a["loss"] - b["loss"]) < 1e-4 * a["loss"]
+        assert abs(a["loss"] - b["loss"]) < 1e-5 * a["loss"]
+    assert one[2]["loss"] < one[0]["loss"]
     for a, b in zip(jax.tree.leaves(state_one), jax.tree.leaves(state_four), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-3)
+        np.testing.assert_allclose(a, b, atol=1e-5 * max(1, np.abs(b).max()))

@@ -1,0 +1,103 @@
+"""Evaluation protocols by name, as they were published."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sdnjax.config import nearest
+from sdnjax.errors import InputError
+from sdnjax.inference.config import Evaluation
+
+# mmsegmentation's test-time augmentation, and the scales of the SDN paper (Sec. 5.1), each with
+# its mirror. E-CRF names no scales ("multi-scale and flipping"), DifNet tests at one.
+MMSEG_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+SDN_SCALES = (*MMSEG_SCALES, 2.0)
+
+# How boundaries are scored: classes that an image lacks count 1 on Cityscapes, as Gated-SCNN has
+# it, and not at all where a set has so many classes that most are absent (the only reading under
+# which E-CRF's ADE20K scores are possible; on Pascal a choice of this library). Boundary IoU's
+# ratios are its authors' (Cheng et al.): 0.005 of the diagonal on Cityscapes, else 0.02.
+_CITYSCAPES = {"boundary_absent": "one", "boundary_iou_ratio": 0.005}
+_OTHERS = {"boundary_absent": "skip", "boundary_iou_ratio": 0.02}
+
+_SINGLE_SCALE = {
+    # mmsegmentation, configs/_base_/datasets/ade20k.py: short side 512, long at most 2048.
+    "ade20k": Evaluation(resize_to=(2048, 512), **_OTHERS),
+    # Segmenter's own code (Strudel et al., segm/config.yml): windows side by side. It enlarges
+    # what is smaller than a window (at scales below 1); here such an image is padded.
+    "ade20k_slide512": Evaluation(
+        mode="slide", resize_to=(2048, 512), window=(512, 512), stride=(512, 512), **_OTHERS
+    ),
+    # Segmenter as mmsegmentation tests it, configs/_base_/models/segmenter_vit-b16_mask.py.
+    "ade20k_slide512_mmseg": Evaluation(
+        mode="slide", resize_to=(2048, 512), window=(512, 512), stride=(480, 480), **_OTHERS
+    ),
+    # mmsegmentation, configs/_base_/datasets/cityscapes.py: 1024×2048 as it is.
+    "cityscapes": Evaluation(resize_to=(2048, 1024), **_CITYSCAPES),
+    # mmsegmentation's 769×769 configurations with align_corners: resized by one pixel.
+    "cityscapes_slide769": Evaluation(
+        mode="slide", resize_to=(2049, 1025), window=(769, 769), stride=(513, 513), **_CITYSCAPES
+    ),
+    # Segmenter's own code (segm/config.yml), and mmsegmentation's SETR.
+    "cityscapes_slide768": Evaluation(
+        mode="slide", resize_to=(2048, 1024), window=(768, 768), stride=(512, 512), **_CITYSCAPES
+    ),
+    # mmsegmentation, configs/_base_/datasets/pascal_context.py and every network's 480×480
+    # configuration, for 59 and 60 classes. An image that is lower than its window is padded
+    # here; with size_multiple=1 the window shrinks, as there.
+    "pascal_context": Evaluation(
+        mode="slide", resize_to=(520, 520), window=(480, 480), stride=(320, 320), **_OTHERS
+    ),
+    # mmsegmentation, configs/_base_/datasets/pascal_voc12.py.
+    "voc2012": Evaluation(resize_to=(2048, 512), **_OTHERS),
+}
+
+
+def _at_scales(suffix: str, scales: tuple[float, ...]) -> dict[str, Evaluation]:
+    return {
+        name + suffix: dataclasses.replace(protocol, scales=scales, flip=True)
+        for name, protocol in _SINGLE_SCALE.items()
+    }
+
+
+PROTOCOLS = _SINGLE_SCALE | _at_scales("_ms", MMSEG_SCALES) | _at_scales("_ms_sdn", SDN_SCALES)
+
+
+def protocol(name: str) -> Evaluation:
+    """The settings of a published protocol; change single ones with `dataclasses.replace`.
+
+    `ade20k`, `ade20k_slide512`, `ade20k_slide512_mmseg`, `cityscapes`, `cityscapes_slide769`,
+    `cityscapes_slide768`, `pascal_context` and `voc2012`, each with `_ms` (six scales and
+    mirrors, mmsegmentation's) and `_ms_sdn` (seven, up to 2.0, the SDN paper's).
+
+    Scores are of labels at their own size. Images are resized as floats, not rounded to uint8
+    as OpenCV does it there, and padded to multiples of 32, which with `size_multiple=1` they
+    are not.
+
+    Raises: InputError with the nearest name if there is none of this name.
+    """
+    if name not in PROTOCOLS:
+        hint = nearest(name, PROTOCOLS) or f"; there are {', '.join(_SINGLE_SCALE)}"
+        raise InputError(f"unknown protocol {name!r}{hint}")
+    return PROTOCOLS[name]
+
+
+def protocol_name(evaluation: Evaluation) -> str:
+    """A short name of settings, for files: that of the protocol, or one made of what differs
+    from the default."""
+    how_fast = {"batch_size": Evaluation.batch_size}
+    for name, published in PROTOCOLS.items():
+        if dataclasses.replace(evaluation, **how_fast) == published:
+            return name
+    parts = [evaluation.mode]
+    if evaluation.mode == "slide":
+        parts[0] += f"{_size(evaluation.window)}-{_size(evaluation.stride)}"
+    if evaluation.resize_to is not None:
+        parts.append(f"resize{_size(evaluation.resize_to)}")
+    if evaluation.scales != (1.0,):
+        parts.append("scales" + "-".join(f"{s:g}" for s in evaluation.scales))
+    return "_".join([*parts, "flip"] if evaluation.flip else parts)
+
+
+def _size(pair: tuple[int, int]) -> str:
+    return f"{pair[0]}x{pair[1]}"

@@ -1,0 +1,120 @@
+"""Scores over a data set."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sdnjax.errors import InputError
+from sdnjax.inference.config import Evaluation
+from sdnjax.inference.evaluation import evaluate, groups_of_one_size, sum_over_processes
+from sdnjax.inference.predictor import Predictor
+from sdnjax.metrics import SegmentationMetrics
+from tests.inference.fake import Fake, fake_logits
+
+
+@dataclasses.dataclass
+class Example:
+    image: np.ndarray
+    label: np.ndarray
+    name: str
+
+
+def examples(sizes):
+    rng = np.random.default_rng(5)
+    for i, (h, w) in enumerate(sizes):
+        label = rng.integers(0, 4, (h, w)).astype(np.uint8)
+        label[0] = 255
+        yield Example(rng.integers(0, 255, (h, w, 3), dtype=np.uint8), label, f"{i}.png")
+
+
+def test_groups_keep_order_and_never_mix_sizes():
+    sizes = [(4, 5)] * 5 + [(5, 4)] * 2 + [(4, 5)]
+    groups = list(groups_of_one_size(examples(sizes), 2))
+    assert [len(g) for g in groups] == [2, 2, 1, 2, 1]
+    assert [e.name for g in groups for e in g] == [f"{i}.png" for i in range(8)]
+
+
+def normalize(x):
+    return x.astype(np.float32) / 64 - 2
+
+
+def test_every_image_is_scored_once_at_its_own_size():
+    sizes = [(16, 24)] * 3 + [(11, 13)]
+    protocol = Evaluation(
+        batch_size=2,
+        size_multiple=1,
+        boundary_thresholds=(2,),
+        boundary_absent="skip",
+        boundary_iou_ratio=0.05,
+        trimap_widths=(1, 3),
+    )
+    how = {"normalize": normalize, "num_classes": 4, "protocol": protocol}
+    predictor = Predictor(Fake(4), protocol)
+    metrics = SegmentationMetrics.empty(
+        4,
+        boundary_thresholds=(2,),
+        boundary_absent="skip",
+        boundary_iou_ratio=0.05,
+        trimap_widths=(1, 3),
+    )
+    for e in examples(sizes):
+        prediction = fake_logits(normalize(e.image), 4).argmax(-1)
+        metrics = metrics.update(e.label, prediction, e.name)
+    found = evaluate(predictor, {}, examples(sizes), **how)
+    for name, value in metrics.arrays().items():
+        np.testing.assert_array_equal(found.arrays()[name], value)
+    assert found.compute() == metrics.compute()
+    with pytest.raises(InputError, match="no readable image"):
+        evaluate(predictor, {}, [], **how)
+
+
+def test_given_label_maps_are_scored_as_they_are():
+    """A network whose logits are one-hot in the image's first channel repeats that map."""
+
+    class Given:
+        def apply(self, variables, x, *, train):
+            hot = (x[..., :1] == np.arange(4, dtype=np.float32)).astype(x.dtype)
+            return {"logits": 9 * hot}
+
+    rng = np.random.default_rng(0)
+    maps = [rng.integers(0, 4, size).astype(np.uint8) for size in ((20, 31), (17, 40))]
+    given = [
+        Example(np.repeat(m[..., None], 3, -1), np.where(rng.random(m.shape) < 0.7, m, 255), "x")
+        for m in maps
+    ]
+    expected = np.diag(sum(np.bincount(e.label.ravel(), minlength=256)[:4] for e in given))
+    for how in ({}, {"mode": "slide", "window": (9, 12), "stride": (5, 12)}):
+        protocol = Evaluation(flip=True, **how)
+        metrics = evaluate(
+            Predictor(Given(), protocol),
+            {},
+            given,
+            normalize=lambda x: x.astype(np.float32),
+            num_classes=4,
+            protocol=protocol,
+        )
+        np.testing.assert_array_equal(metrics.regions.confusion, expected)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"resize_to": (512, 2048)}, r"resize_to is \(long, short\)"),
+        ({"resize_to": (3, 1), "scales": (0.5,)}, "leave nothing of 1 pixels"),
+        ({"trimap_widths": (3, 3)}, "trimap_widths must differ"),
+        ({"trimap_widths": (0,)}, "≥ 1"),
+        ({"window": (8, 8), "stride": (9, 8)}, "between 1 and the window"),
+    ],
+)
+def test_settings_that_make_no_sense(how, message):
+    with pytest.raises(InputError, match=message):
+        Evaluation(**how)
+
+
+def test_sums_over_processes_keep_64_bits():
+    for array in (np.array([2**40 + 1, -3]), np.array(0.1), np.zeros((2, 3), np.int64)):
+        total = sum_over_processes(array)
+        assert total.dtype == array.dtype
+        assert total.shape == array.shape
+        np.testing.assert_array_equal(total, array)

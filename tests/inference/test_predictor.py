@@ -1,0 +1,214 @@
+"""`Predictor` against the statement: padding, batches, compilations, memory."""
+
+import contextlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from sdnjax.inference.config import Evaluation
+from sdnjax.inference.geometry import bucket
+from sdnjax.inference.predictor import Predictor
+from sdnjax.models.layers import conv
+from tests.inference.fake import Fake, fake_logits
+from tests.inference.statement import probabilities
+
+
+class Net(nn.Module):
+    """A convolution: its border makes a window's logits differ from the whole image's."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return {"logits": conv(4, 5, bias=True)(x)}
+
+
+@pytest.fixture(scope="module")
+def net():
+    model = Net()
+    return model, model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+
+
+def image(h, w, seed=0):
+    return np.random.default_rng(seed).normal(size=(h, w, 3)).astype(np.float32)
+
+
+def logits_of(net, x):
+    return np.asarray(net[0].apply(net[1], x[None], train=False)["logits"])[0]
+
+
+SLIDE = {"window": (20, 25), "stride": (13, 11)}
+CASES = {
+    "whole": {},
+    "resized": {"resize_to": (90, 60)},
+    "scales": {"scales": (0.5, 1.75), "flip": True, "size_multiple": 1},
+    "slide": SLIDE,
+    "slide, scales": {**SLIDE, "resize_to": (100, 70), "scales": (0.5, 2.0), "flip": True},
+    "image smaller than a window": {"window": (80, 90), "stride": (80, 90), "flip": True},
+    "side smaller than a window": {"window": (70, 30), "stride": (30, 30), "flip": True},
+    "window shrinks": {"window": (70, 30), "stride": (30, 20), "size_multiple": 1, "flip": True},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_probabilities_are_those_of_the_statement(case):
+    align_corners = "scales" in case
+    how = {"size_multiple": 32, **CASES[case]}
+    mode = "slide" if "window" in how else "whole"
+    predictor = Predictor(Fake(5, align_corners), Evaluation(mode=mode, **how))
+    x = image(67, 58)
+    (found,) = predictor.probabilities({}, [x])
+    expected = probabilities(lambda x: fake_logits(x, 5), x, align_corners=align_corners, **how)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
+def test_strips_and_rings_go_round_many_times():
+    """An image many windows and strips high, with logits on a grid coarser than the image."""
+    how = {"window": (16, 24), "stride": (11, 24), "scales": (0.7, 1.3), "flip": True}
+    x = image(600, 30)
+    (found,) = Predictor(Fake(), Evaluation(mode="slide", **how)).probabilities({}, [x])
+    expected = probabilities(lambda x: fake_logits(x, 5), x, size_multiple=32, **how)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_labels_are_the_most_probable_classes():
+    predictor = Predictor(Fake(), Evaluation(mode="slide", **SLIDE, flip=True))
+    x = image(31, 47)
+    (labels,), (found,) = predictor.labels({}, [x]), predictor.probabilities({}, [x])
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, found.argmax(-1))
+    many = Predictor(Fake(300), Evaluation())
+    assert many.labels({}, [x])[0].dtype == np.int32
+
+
+def test_logits_on_a_coarser_grid_are_brought_to_the_window():
+    class Coarse(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return {"logits": fake_logits(x[:, ::4, ::4], 5, jnp)}
+
+    x = image(24, 40)
+    (found,) = Predictor(Coarse(), Evaluation(size_multiple=8)).probabilities({}, [x])
+    fine = probabilities(
+        lambda x: np.asarray(
+            jax.image.resize(fake_logits(x[::4, ::4], 5), (24, 40, 5), "bilinear", antialias=False)
+        ),
+        x,
+    )
+    np.testing.assert_allclose(found, fine, atol=1e-5)
+
+
+def test_last_partial_batch_and_padding_do_not_change_an_image(net):
+    predictor = Predictor(net[0], Evaluation(batch_size=3, size_multiple=8))
+    variables = predictor.place(net[1])
+    a, b = image(13, 10, 1), image(13, 10, 2)
+    together = predictor.labels(variables, [a, b])
+    (alone,) = predictor.labels(variables, [b])
+    assert [x.shape for x in together] == [(13, 10)] * 2
+    np.testing.assert_array_equal(together[1], alone)
+    padded = np.pad(b, ((0, 3), (0, 6), (0, 0)))
+    np.testing.assert_array_equal(alone, logits_of(net, padded).argmax(-1)[:13, :10])
+    assert predictor.compilations["network"] == 1
+
+
+def test_eight_devices_predict_as_one(net):
+    images = [image(9, 7, seed) for seed in range(8)]
+    for how in ({}, {"mode": "slide", "window": (6, 6), "stride": (4, 4), "flip": True}):
+        eight = Predictor(net[0], Evaluation(batch_size=8, **how))
+        one = Predictor(net[0], Evaluation(batch_size=1, **how))
+        found = eight.probabilities(eight.place(net[1]), images)
+        for x, ours in zip(images, found, strict=True):
+            (alone,) = one.probabilities(one.place(net[1]), [x])
+            np.testing.assert_allclose(ours, alone, rtol=0, atol=1e-6)
+
+
+@contextlib.contextmanager
+def counted_compilations():
+    """Everything that XLA compiles inside, whoever asked for it."""
+    count = [0]
+
+    def listen(event, duration, **_):
+        count[0] += event == "/jax/core/compile/backend_compile_duration"
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield count
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+MIXED = [(h, w) for h in (50, 64, 90, 96) for w in (70, 96, 110, 128)]
+SLIDING = {"mode": "slide", "window": (48, 40), "stride": (32, 40), "scales": (0.5, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("how", "network"),
+    [
+        ({"flip": True}, {(h, w) for h in (64, 96) for w in (96, 128)}),
+        (SLIDING, {(48, 40)}),
+        ({**SLIDING, "batch_size": 8, "scales": (1.0,)}, {(48, 40)}),
+    ],
+)
+def test_compilations_over_a_folder_of_mixed_sizes(how, network):
+    predictor = Predictor(Fake(), Evaluation(**how))
+    with counted_compilations() as count:
+        for h, w in MIXED:
+            assert predictor.labels({}, [image(h, w)])[0].shape == (h, w)
+        buckets = {(bucket(h), bucket(w)) for h, w in MIXED}
+        seen = predictor.compilations
+        assert seen["network"] == len(network)
+        # Zeros for a strip and for a ring, rows in, columns in, windows added, the way back (of
+        # a ring or a single window), class map: at most so many for each bucket and scale.
+        scales = len(how.get("scales", (1.0,)))
+        assert seen["glue"] <= len(buckets) * (2 + 6 * scales)
+        assert count[0] == seen.total()
+        for h, w in MIXED:
+            predictor.labels({}, [image(h - 1, w - 1)])
+        assert count[0] == seen.total()
+
+
+def held(predictor, x):
+    """Most bytes on the device whenever a strip is added to."""
+    most, run = [0], predictor._run
+
+    def measured(*arguments):
+        most[0] = max(most[0], sum(a.nbytes for a in jax.live_arrays()))
+        return run.add_probabilities(*arguments)
+
+    predictor._run = run._replace(add_probabilities=measured)
+    predictor.labels({}, [x])
+    return most[0]
+
+
+def test_memory_of_sliding_windows_does_not_grow_with_height():
+    how = {"mode": "slide", "window": (32, 48), "stride": (32, 40), "flip": True}
+    protocol = Evaluation(**how, scales=(0.5, 1.0))
+    before = sum(a.nbytes for a in jax.live_arrays())
+    low, high = (held(Predictor(Fake(19), protocol), image(h, 128)) - before for h in (512, 1536))
+    assert low == high
+    # Each ring: a window and two strips of 128 rows; the strip, and the one before it.
+    rings = sum(2 * (32 + 2 * 128) * width * 19 * 4 for width in (64, 128))
+    strips, pieces_of_the_image = 2 * 128 * 128 * 19 * 4, 2**17
+    assert high <= rings + strips + pieces_of_the_image
+    assert high < 1536 * 128 * 19 * 4
+
+
+@pytest.mark.slow
+def test_memory_of_a_large_image():
+    """4096×8192, 19 classes: less than the logits of the whole image, 2.5 GB, image included."""
+    code = (
+        "import resource, numpy as np, jax\n"
+        "from sdnjax.inference.config import Evaluation\n"
+        "from sdnjax.inference.predictor import Predictor\n"
+        "from tests.inference.fake import Fake\n"
+        "image = np.zeros((4096, 8192, 3), np.float32)\n"
+        "predictor = Predictor(Fake(19), Evaluation(mode='slide'))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "predictor.labels({}, [image])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 4096 * 8192 * 19 * 4
