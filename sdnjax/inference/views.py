@@ -92,9 +92,9 @@ class ScaledView:
 
     def add_to(self, total: jax.Array, variables: Any, top: int, bottom: int) -> jax.Array:
         """`total [B, T, bucket of W, K]` and the probabilities of output rows top…bottom − 1."""
-        low, high = reach(self.rows, top, bottom)
+        last = reach(self.rows, top, bottom)[1]
         while self._done < len(self._starts) and (
-            self._done == 0 or high >= self._starts[self._done]
+            self._done == 0 or last >= self._starts[self._done]
         ):
             self._predict_row_of_windows(variables)
         rows = part(self.rows, top, bottom, total.shape[1])
@@ -131,8 +131,8 @@ class ScaledView:
         new_rows = np.zeros(ring, bool)
         new_rows[np.arange(above, start + height) % ring] = True
         new_columns = np.arange(left, left + width) >= beside
-        corner = np.int32(start % ring), np.int32(left)
-        self._sums = self._run.add_window(self._sums, logits, *corner, new_rows, new_columns)
+        corner = np.array([start % ring, left], np.int32)
+        self._sums = self._run.add_window(self._sums, logits, corner, new_rows, new_columns)
 
     def _scaled_rows(self, start: int) -> jax.Array:
         """`[B, window height, bucket of W, 3]`: the rows of the scaled image from `start` on."""

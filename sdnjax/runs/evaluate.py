@@ -19,7 +19,6 @@ from sdnjax.data.images import normalize
 from sdnjax.data.label_spaces import LabelSpace, label_space
 from sdnjax.data.sources import Failures
 from sdnjax.experiment import Experiment
-from sdnjax.inference.config import Evaluation
 from sdnjax.inference.evaluation import evaluate
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import protocol_name
