@@ -69,6 +69,7 @@ class Predictor:
             return logits.reshape(protocol.batch_size, -1, *logits.shape[1:])
 
         self._network = network
+        self._classes: int | None = None  # K, known with the first image
         self._run = Compiled(
             network=self._compiled("network", network, static_argnums=2),
             zeros=self._compiled("glue", jnp.zeros, static_argnums=0),
@@ -179,7 +180,9 @@ class Predictor:
         return bucket(window[0]), bucket(window[1])
 
     def _num_classes(self, variables: Any, window: tuple[int, int]) -> int:
-        batch = self._protocol.batch_size * (1 + self._protocol.flip)
-        windows = jax.ShapeDtypeStruct((batch, *window, 3), jnp.float32)
-        network = functools.partial(self._network, size=window)
-        return jax.eval_shape(network, variables, windows).shape[-1]
+        if self._classes is None:  # tracing a large network takes a second
+            batch = self._protocol.batch_size * (1 + self._protocol.flip)
+            windows = jax.ShapeDtypeStruct((batch, *window, 3), jnp.float32)
+            network = functools.partial(self._network, size=window)
+            self._classes = jax.eval_shape(network, variables, windows).shape[-1]
+        return self._classes
