@@ -38,8 +38,8 @@ class Predictor:
 
     **Memory.** Output is made in strips of at most 128 rows and 32 MiB of probabilities. With
     sliding windows, each scale and mirror keeps `(window height + 2 strips) · scaled width · K`
-    sums of logits: whatever the image's height. With whole images, one scale's logits are held
-    at a time, and with several scales the probabilities of the image.
+    sums of logits: whatever the image's height. With whole images, one scale's logits are held at
+    a time, and the probabilities of the image.
 
     Works on this process's devices: a batch that divides over them is split, any other
     runs on the first. Parameters are given at each call, so the compiled functions serve
