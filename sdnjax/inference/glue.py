@@ -37,8 +37,7 @@ def sample_columns(images: jax.Array, columns: Taps) -> jax.Array:
 def add_window(
     sums: jax.Array,
     logits: jax.Array,
-    row: jax.Array,
-    column: jax.Array,
+    corner: jax.Array,
     new_rows: jax.Array,
     new_columns: jax.Array,
 ) -> jax.Array:
@@ -47,18 +46,18 @@ def add_window(
     Args:
       sums: `[B, M, ring, width, K]`; row r of the scaled image lies at r modulo the ring.
       logits: `[B, M, window height, window width, K]`.
-      row, column: int32 [], where the window's corner goes.
+      corner: int32 [2], the row of the ring and the column where the window begins.
       new_rows, new_columns: bool `[ring]`, `[window width]`: where a row and a column are
         both new, no window was there before, and what the ring still holds is dropped.
     """
     b, m, ring, _, k = sums.shape
     height, width = logits.shape[2:4]
     logits = jnp.pad(logits, ((0, 0), (0, 0), (0, ring - height), (0, 0), (0, 0)))
-    logits = jnp.roll(logits, row, axis=2)
-    corner = (0, 0, 0, column, 0)
-    old = lax.dynamic_slice(sums, corner, (b, m, ring, width, k))
+    logits = jnp.roll(logits, corner[0], axis=2)
+    place = (0, 0, 0, corner[1], 0)
+    old = lax.dynamic_slice(sums, place, (b, m, ring, width, k))
     fresh = (new_rows[:, None] & new_columns)[:, :, None]
-    return lax.dynamic_update_slice(sums, jnp.where(fresh, 0.0, old) + logits, corner)
+    return lax.dynamic_update_slice(sums, jnp.where(fresh, 0.0, old) + logits, place)
 
 
 def add_probabilities(total: jax.Array, sums: jax.Array, rows: Taps, columns: Taps) -> jax.Array:

@@ -30,16 +30,16 @@ class Predictor:
     images, which mmsegmentation uses, is the same up to its rounding to whole grey levels.
 
     **Compilations.** The network is compiled once for each size of its input: padded image
-    sizes, or the one size of a window. Resizing and averaging work on sizes rounded up to
-    `geometry.bucket`s (four for each doubling): image rows once per (bucket of the image, input
-    height), columns once per (bucket of the width, input), and the way back twice (whether the
-    size changes or not) per (input or bucket of the scaled width, bucket of the width).
-    `compilations` counts all of them.
+    sizes, or the one size of a window. What resizes and averages works on sizes rounded up to
+    `geometry.bucket`s, four for each doubling. For each pair of an image's and an input's bucket
+    that occurs it has rows in, columns in, a ring, windows added, and the way back, each with and
+    without a change of size if both occur; for each bucket of images zeros and a class map.
+    `compilations` counts everything that is compiled.
 
     **Memory.** Output is made in strips of at most 128 rows and 32 MiB of probabilities. With
     sliding windows, each scale and mirror keeps `(window height + 2 strips) · scaled width · K`
-    sums of logits: whatever the image's height. With whole images, one scale's logits are held
-    at a time, and with several scales the probabilities of the image.
+    sums of logits: whatever the image's height. With whole images, one scale's logits are held at
+    a time, and the probabilities of the image.
 
     Works on this process's devices: a batch that divides over them is split, any other
     runs on the first. Parameters are given at each call, so the compiled functions serve
@@ -59,14 +59,19 @@ class Predictor:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._by_image = NamedSharding(mesh, PartitionSpec("data"))
 
-        def network(variables: Any, windows: jax.Array) -> jax.Array:
-            logits = model.apply(variables, windows, train=False)["logits"].astype(jnp.float32)
-            logits = resize_bilinear(logits, windows.shape[1:3], align_corners=self._align_corners)
+        def network(variables: Any, windows: jax.Array, size: tuple[int, int]) -> jax.Array:
+            canvas = windows.shape[1:3]
+            seen = windows[:, : size[0], : size[1]]
+            logits = model.apply(variables, seen, train=False)["logits"].astype(jnp.float32)
+            logits = resize_bilinear(logits, size, align_corners=self._align_corners)
+            rest = [(0, a - b) for a, b in zip(canvas, size, strict=True)]
+            logits = jnp.pad(logits, ((0, 0), *rest, (0, 0)))
             return logits.reshape(protocol.batch_size, -1, *logits.shape[1:])
 
         self._network = network
+        self._classes: int | None = None  # K, known with the first image
         self._run = Compiled(
-            network=self._compiled("network", network),
+            network=self._compiled("network", network, static_argnums=2),
             zeros=self._compiled("glue", jnp.zeros, static_argnums=0),
             sample_rows=self._compiled("glue", glue.sample_rows),
             sample_columns=self._compiled("glue", glue.sample_columns),
@@ -137,6 +142,7 @@ class Predictor:
                 size,
                 self._window(size),
                 protocol.stride,
+                canvas=self._canvas(self._window(size)),
                 views=1 + protocol.flip,
                 spread=spread,
                 align_corners=self._align_corners,
@@ -168,7 +174,15 @@ class Predictor:
             return min(size[0], protocol.window[0]), min(size[1], protocol.window[1])
         return protocol.window
 
+    def _canvas(self, window: tuple[int, int]) -> tuple[int, int]:
+        if self._protocol.mode == "slide":
+            return window
+        return bucket(window[0]), bucket(window[1])
+
     def _num_classes(self, variables: Any, window: tuple[int, int]) -> int:
-        batch = self._protocol.batch_size * (1 + self._protocol.flip)
-        windows = jax.ShapeDtypeStruct((batch, *window, 3), jnp.float32)
-        return jax.eval_shape(self._network, variables, windows).shape[-1]
+        if self._classes is None:  # tracing a large network takes a second
+            batch = self._protocol.batch_size * (1 + self._protocol.flip)
+            windows = jax.ShapeDtypeStruct((batch, *window, 3), jnp.float32)
+            network = functools.partial(self._network, size=window)
+            self._classes = jax.eval_shape(network, variables, windows).shape[-1]
+        return self._classes

@@ -25,7 +25,8 @@ from sdnjax.inference.geometry import (
 class Compiled(NamedTuple):
     """The compiled functions of a predictor; see `glue` for what they take."""
 
-    network: Callable  # (variables, windows [B·M, h, w, 3]) → logits [B, M, h, w, K]
+    network: Callable  # (variables, windows [B·M, h, w, 3], what the network sees of h, w)
+    # → logits [B, M, h, w, K]
     zeros: Callable  # shape → float32 zeros
     sample_rows: Callable
     sample_columns: Callable
@@ -47,6 +48,8 @@ class ScaledView:
       images: B normalised images `float32 [H, W, 3]`.
       size: height and width of the scaled image.
       window: height and width of the network's input; a smaller image is padded with zeros.
+      canvas: height and width, at least the window's, of the arrays that windows and their
+        logits lie in: whole images have many sizes, canvases few.
       stride: vertical and horizontal step of windows.
       views: M, 2 with the mirror image.
       spread: a strip may read scaled rows at most so far apart.
@@ -61,13 +64,14 @@ class ScaledView:
         window: tuple[int, int],
         stride: tuple[int, int],
         *,
+        canvas: tuple[int, int],
         views: int,
         spread: int,
         align_corners: bool,
     ):
         self._run, self._images, self._size, self._window = run, images, size, window
         height, width = images[0].shape[:2]
-        self._views, self._ring = views, window[0] + spread
+        self._canvas, self._views, self._ring = canvas, views, window[0] + spread
         self._starts, self._columns = (
             window_starts(s, w, t) for s, w, t in zip(size, window, stride, strict=True)
         )
@@ -92,9 +96,9 @@ class ScaledView:
 
     def add_to(self, total: jax.Array, variables: Any, top: int, bottom: int) -> jax.Array:
         """`total [B, T, bucket of W, K]` and the probabilities of output rows top…bottom − 1."""
-        _, high = reach(self.rows, top, bottom)
+        last = reach(self.rows, top, bottom)[1]
         while self._done < len(self._starts) and (
-            self._done == 0 or high >= self._starts[self._done]
+            self._done == 0 or last >= self._starts[self._done]
         ):
             self._predict_row_of_windows(variables)
         rows = part(self.rows, top, bottom, total.shape[1])
@@ -112,7 +116,7 @@ class ScaledView:
         strip = self._scaled_rows(start)
         for left in self._columns:
             windows = self._run.sample_columns(strip, self._window_columns(left))
-            logits = self._run.network(variables, windows)
+            logits = self._run.network(variables, windows, self._window)
             if self._is_ring:
                 self._add(logits, start, left)
             else:
@@ -131,11 +135,11 @@ class ScaledView:
         new_rows = np.zeros(ring, bool)
         new_rows[np.arange(above, start + height) % ring] = True
         new_columns = np.arange(left, left + width) >= beside
-        corner = np.int32(start % ring), np.int32(left)
-        self._sums = self._run.add_window(self._sums, logits, *corner, new_rows, new_columns)
+        corner = np.array([start % ring, left], np.int32)
+        self._sums = self._run.add_window(self._sums, logits, corner, new_rows, new_columns)
 
     def _scaled_rows(self, start: int) -> jax.Array:
-        """`[B, window height, bucket of W, 3]`: the rows of the scaled image from `start` on."""
+        """`[B, canvas height, bucket of W, 3]`: the rows of the scaled image from `start` on."""
         rows, height = self._input_rows, self._window[0]
         stop = min(start + height, self._size[0])
         old = self._images[0].shape[0]
@@ -144,15 +148,15 @@ class ScaledView:
         band = np.zeros((len(self._images), bucket(most), self._width, 3), np.float32)
         for image, to in zip(self._images, band, strict=True):
             to[: high + 1 - low, : image.shape[1]] = image[low : high + 1]
-        taps = part(rows, start, stop, height)
+        taps = part(rows, start, stop, self._canvas[0])
         second = None if taps.second is None else np.maximum(taps.second - low, 0)
         taps = taps._replace(first=np.maximum(taps.first - low, 0), second=second)
         return self._run.sample_rows(self._run.place(band), taps)
 
     def _window_columns(self, left: int) -> Taps:
-        """`[M, window width]`: columns of the image that the window at `left` is made of."""
+        """`[M, canvas width]`: columns of the image that the window at `left` is made of."""
         columns, size, width = self._input_columns, self._size[1], self._window[1]
         stop = min(left + width, size)
         backwards = Taps(*(None if x is None else x[::-1] for x in columns))
         views = [columns, backwards][: self._views]
-        return stacked([part(c, left, stop, width) for c in views])
+        return stacked([part(c, left, stop, self._canvas[1]) for c in views])

@@ -40,6 +40,7 @@ class SegmentationMetrics:
         boundary_thresholds: Sequence[float] = (1, 3),
         boundary_absent: str = "one",
         boundary_iou_ratio: float | None = None,
+        *,
         trimap_widths: Sequence[int] = (),
         ignore: int = 255,
     ) -> SegmentationMetrics:

@@ -73,10 +73,10 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str]) -> np.n
             draw.text((end + 8, middle), name, _INK, font, anchor="lm")
             _upwards(picture, name, font, middle, end + 8 + math.ceil(font.getlength(name)))
     heading = ImageFont.load_default(size=18)
-    middle = (corner + end) // 2
+    halves = [math.ceil(heading.getlength(text) / 2) for text in ("predicted class", "true class")]
+    middle = min((corner + end) // 2, size - 2 - max(halves))  # few classes: still inside
     draw.text((middle, _MARGIN + 10), "predicted class", _INK, heading, anchor="mm")
-    half = math.ceil(heading.getlength("true class") / 2)
-    _upwards(picture, "true class", heading, _MARGIN + 10, middle + half)
+    _upwards(picture, "true class", heading, _MARGIN + 10, middle + halves[1])
     if style.numbers:
         _write_shares(draw, shares, colors, (corner, style))
     return np.asarray(picture)

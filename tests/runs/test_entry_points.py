@@ -47,6 +47,14 @@ def test_evaluation_repeats_the_validation_of_training_exactly(trained, call):
     written = json.loads((workdir / "evaluation" / "val_6_whole.json").read_text())
     assert written["results"] == logged
     assert "bicyclist" in out
+    assert "compiled for 2 size(s)" in out  # 20×24 and 24×30, padded
+    rows = (workdir / "evaluation" / "val_6_whole_confusion.csv").read_text().splitlines()
+    counts = np.array([row.split(",")[1:] for row in rows[1:]], int)
+    assert rows[0].split(",")[1:] == [row.split(",")[0] for row in rows[1:]]
+    iou = np.diag(counts) / (counts.sum(0) + counts.sum(1) - np.diag(counts))
+    assert np.nanmean(iou) == pytest.approx(logged["mIoU"], rel=1e-12)
+    picture = np.asarray(Image.open(workdir / "evaluation" / "val_6_whole_confusion.png"))
+    assert picture.shape[0] > 400
     assert f"mIoU {100 * logged['mIoU']:.2f}" in out
 
 
@@ -57,9 +65,23 @@ def test_evaluation_with_other_protocols(trained, call, tmp_path):
     found = json.loads((workdir / "evaluation" / "val_6_whole_scales0.5-1_flip.json").read_text())
     assert found["evaluation"]["scales"] == [0.5, 1.0]
     slide = ("--evaluation.mode=slide", "--evaluation.window=16,16", "--evaluation.stride=8,8")
+    small = ("--protocol", "pascal_context", "--evaluation.resize_to=32,32")
+    small = (*small, "--evaluation.window=16,16", "--evaluation.stride=16,16")
+    assert call("eval.py", workdir, *small, "--evaluation.trimap_widths=2")[0] == 0
+    name = "val_6_slide16x16-16x16_resize32x32.json"
+    found = json.loads((workdir / "evaluation" / name).read_text())
+    assert found["evaluation"]["boundary_absent"] == "skip"  # the protocol's
+    assert found["evaluation"]["trimap_widths"] == [2]
+    assert 0 < found["results"]["trimap_iou"]["2px"] < 1
+    wrong = call("eval.py", workdir, "--protocol", "pascal_contxt")
+    assert_one_line(wrong, "did you mean pascal_context?")
     out = tmp_path / "elsewhere" / "scores.json"
     assert call("eval.py", workdir, *slide, "--split", "train", "--step", 3, "--out", out)[0] == 0
     assert json.loads(out.read_text())["step"] == 3
+    assert (out.parent / "scores_confusion.png").is_file()
+    status, text, _ = call("eval.py", workdir, "--protocol", "ade20k", "--help")
+    assert status == 0
+    assert "[2048,512]" in text
 
 
 def test_work_directory_says_everything_about_its_run(trained):
@@ -181,6 +203,9 @@ def test_bad_picture_in_evaluation_and_prediction(trained, call, camvid, tmp_pat
     assert status == 0
     assert "2 of 3 picture(s)" in out
     assert_one_line(call("predict.py", workdir, tmp_path / "no.jpg"), "no.jpg", "no such file")
+    assert_one_line(
+        call("predict.py", workdir, camvid / "val", "--format", "ade20k"), "150 classes", "has 11"
+    )
 
 
 def test_mistakes_in_the_call(call, config, camvid, tmp_path):
@@ -238,3 +263,5 @@ def test_help_is_complete_without_any_argument(call, script):
         for key in ("--data.dir", "--evaluation.mode", "--on-bad-image", "--model.neck.operator"):
             assert key in out
     assert "folder that holds the data set" in out
+    if script != "train.py":
+        assert "cityscapes_slide769" in out

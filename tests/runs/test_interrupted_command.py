@@ -30,16 +30,16 @@ def camvid(tmp_path_factory):
 
 @pytest.fixture
 def command(request, camvid):
-    def command(workdir, *words, devices=1, **variables):
+    def command(workdir, *words, devices=1, script="train.py", **variables):
         root = request.config.rootpath
         flags = f"--xla_force_host_platform_device_count={devices}"
         environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1", **variables}
-        words = [
-            *(root / "train.py", root / "configs" / "camvid_fcn_r18_sdn.py"),
-            *("--data.dir", camvid, "--workdir", workdir, "--steps=12", "--batch_size=8"),
+        training = [
+            *(root / "configs" / "camvid_fcn_r18_sdn.py", "--workdir", workdir),
+            *("--data.dir", camvid, "--steps=12", "--batch_size=8"),
             *("--data.crop_size=32,32", "--log_every=1", "--model.neck.guidance_channels=16"),
-            *words,
         ]
+        words = [root / script, *(training if script == "train.py" else [workdir]), *words]
         return subprocess.Popen(
             [sys.executable, *map(str, words)],
             stdout=subprocess.PIPE,
@@ -128,24 +128,50 @@ def test_eight_devices_log_the_same_losses(tmp_path, command, on_one_device):
     np.testing.assert_allclose(losses(tmp_path / "eight"), losses(on_one_device), atol=1e-5)
 
 
-def test_two_processes_log_the_same_losses_and_scores(tmp_path, command, on_one_device):
+def both_processes(command, workdir, *words, **how):
+    """What two processes of one command print."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     both = [
         command(
-            tmp_path / "two",
-            *(*FEW, "--distributed"),
+            workdir,
+            *(*words, "--distributed"),
             JAX_COORDINATOR_ADDRESS=address,
             JAX_NUM_PROCESSES="2",
             JAX_PROCESS_ID=str(index),
+            **how,
         )
         for index in (0, 1)
     ]
-    (out, _), (silent, _) = (finish(process) for process in both)
+    return [finish(process)[0] for process in both]
+
+
+def test_two_processes_log_the_same_losses_and_scores(tmp_path, command, on_one_device):
+    out, silent = both_processes(command, tmp_path / "two", *FEW)
     assert "2 device(s)" in out
     assert "step" not in silent
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(on_one_device), atol=1e-5)
     one, two = (read_metrics(w)[-1]["val"] for w in (on_one_device, tmp_path / "two"))
     assert two["images"] == one["images"] == 4
     assert abs(two["mIoU"] - one["mIoU"]) < 0.01
+
+
+def test_two_processes_evaluate_as_one(tmp_path, command, on_one_device):
+    words = ("--evaluation.trimap_widths=2", "--evaluation.boundary_iou_ratio=.02")
+    finish(command(on_one_device, *words, "--out", tmp_path / "one.json", script="eval.py"))
+    words = (*words, "--out", tmp_path / "two.json")
+    out, silent = both_processes(command, on_one_device, *words, script="eval.py")
+    assert "mIoU" in out
+    assert "mIoU" not in silent
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("one", "two"))
+    assert one["results"]["images"] == 4
+    boundary = [r["results"].pop("boundary_f") for r in (one, two)]
+    assert boundary[0] == pytest.approx(boundary[1], rel=1e-12)  # sums of floats
+    for results in (one, two):
+        for entry in results["results"]["per_class"]:
+            entry.pop("boundary_f")
+    assert one == two
+    assert (tmp_path / "one_confusion.csv").read_text() == (
+        tmp_path / "two_confusion.csv"
+    ).read_text()
