@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -207,13 +208,20 @@ class Failures:
 
 
 def load_example(
-    source: Source, index: int, on_bad_image: str, failures: Failures, *, replace: bool = True
+    source: Source,
+    index: int,
+    on_bad_image: str,
+    failures: Failures,
+    *,
+    replace: bool = True,
+    read: Callable[[int], Example] | None = None,
 ) -> Example | None:
     """`source[index]`, or what stands for it when it cannot be read.
 
     Under `on_bad_image="raise"` the InputError propagates. Under "skip" the failure is
     recorded, and the result is the next readable example (index + 1, cyclically), so that
-    training keeps its batch size, or None if `replace` is false, as in evaluation.
+    training keeps its batch size, or None if `replace` is false, as in evaluation. `read`
+    stands for `source.__getitem__`.
 
     Raises: InputError also if no example of the source can be read.
     """
@@ -221,7 +229,7 @@ def load_example(
     for step in range(len(source)):
         position = (index + step) % len(source)
         try:
-            return source[position]
+            return source[position] if read is None else read(position)
         except InputError as error:
             if on_bad_image == "raise":
                 raise
