@@ -107,9 +107,7 @@ def measure(kind: Kind, root: Path, workers: int, rounds: int) -> Row:
     pairs = write_files(kind, root)
     layout = Layout(expected="", splits=lambda _: ("train",), pairs=lambda *_: pairs)
     source = FolderSource(root, label_space("camvid"), "train", layout)
-    data = Data(
-        name="camvid", crop_size=kind.crop_size, base_size=kind.base_size, workers=workers
-    )
+    data = Data(name="camvid", crop_size=kind.crop_size, base_size=kind.base_size, workers=workers)
     settings = torch_input.Settings(kind.crop_size, kind.base_size, data.mean, data.std)
     options = {"batch_size": kind.batch_size, "workers": workers}
     files = [(str(p.image), str(p.label)) for p in pairs]

@@ -9,6 +9,7 @@ as images are, not at pixel corners.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -51,6 +52,7 @@ def augment(image, label, draws, data: Data, superpixels=None) -> dict[str, np.n
     return result if superpixels is None else {**result, "superpixels": crop.superpixels}
 
 
+@functools.lru_cache(maxsize=8)
 def finisher(data: Data) -> Callable:
     """The function (corners, down, right, extent, draws [10]) → image float32 [h, w, 3].
 
