@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from sdnjax.data import pipeline
+from sdnjax.data import loader
 from sdnjax.data.images import normalize
 from sdnjax.data.pipeline import shuffled_index, train_batches
 from sdnjax.data.sources import open_source
@@ -151,7 +151,7 @@ def test_defects_reach_the_consumer_too(unbroken, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(pipeline, "load_example", broken)
+    monkeypatch.setattr(loader, "load_example", broken)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         run(unbroken[0])
 
