@@ -8,17 +8,18 @@ run resumes anywhere at once, and any number of processes sees the same global b
 from __future__ import annotations
 
 import contextlib
-import threading
 import weakref
 from collections.abc import Iterator
 
 import numpy as np
 
-from sdnjax.data.augment import augment, example_key
+from sdnjax.data.augment import example_draws, finisher
 from sdnjax.data.config import Data
 from sdnjax.data.evaluation import EvaluationExamples, evaluation_examples
 from sdnjax.data.examples import Source
-from sdnjax.data.sources import Failures, load_example, open_source
+from sdnjax.data.loader import STAGES, Loader
+from sdnjax.data.sampling import COLOUR_DRAWS
+from sdnjax.data.sources import open_source
 from sdnjax.data.tf_setup import tf
 from sdnjax.errors import InputError
 
@@ -43,6 +44,7 @@ def train_batches(
     stop_step: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
+    source: Source | None = None,
 ) -> TrainBatches:
     """The batches of steps start_step … stop_step − 1 (without end by default).
 
@@ -52,12 +54,18 @@ def train_batches(
       batch_size: of all processes together.
       process_index, process_count: this process gets rows index · b … (index + 1) · b − 1
         of every global batch, b = batch_size / process_count.
+      source: examples of your own in place of the data set that `data` names.
 
     Returns: an iterator of {"image": float32 [b, h, w, 3], "label": int32 [b, h, w]},
-      normalised, labels 0…K−1 and 255. The arrays may be read-only. Close it, or use it
-      in a `with` statement.
+      normalised, labels 0…K−1 and 255. Under `augment_on="device"` they are as in the files
+      instead, {"image": uint8 [b, H, W, 3], "label": uint8 [b, H, W]}, with what
+      `sdnjax.ops.augment_batch` needs besides, {"epoch": int32 [b], "index": int32 [b]}.
+      Both with "superpixels" int32 [b, h, w] or [b, H, W] if `data.superpixels` is set, −1
+      beyond a small image. The arrays are read-only. Close it, or use it in a `with`
+      statement.
     Raises: InputError, here for settings and a missing data set, and while iterating, at
-      the step that needs it, for a bad file (under `on_bad_image="raise"`).
+      the step that needs it, for a bad file (under `on_bad_image="raise"`) and for one whose
+      size differs (under `augment_on="device"`).
     """
     if batch_size < 1 or batch_size % process_count:
         raise InputError(
@@ -69,8 +77,8 @@ def train_batches(
         raise ValueError(f"steps {start_step} to {stop_step}")
     share = batch_size // process_count
     stop = _MANY if stop_step is None else stop_step * share
-    source = open_source(data, data.train_split)
-    loader = _Loader(source, data.on_bad_image)
+    source = open_source(data, data.train_split) if source is None else source
+    loader = Loader(source, data)
     samples = tf.data.Dataset.range(start_step * share, stop).map(
         lambda m: (m // share) * batch_size + process_index * share + m % share
     )
@@ -84,12 +92,15 @@ class TrainBatches(Iterator[Batch]):
       failures: examples that were replaced under `on_bad_image="skip"`.
       num_examples: examples in the split, which is what an epoch has.
       label_space: of the data set.
+      seconds: what the workers' time went into so far, for the batches that were taken:
+        "reading" files, "decoding" and "augmentation". Seconds of all workers together.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, loader: _Loader):
+    def __init__(self, dataset: tf.data.Dataset, loader: Loader):
         self.failures = loader.failures
         self.num_examples = len(loader.source)
         self.label_space = loader.source.label_space
+        self.seconds = dict.fromkeys(STAGES, 0.0)
         self._loader = loader
         self._held = [iter(dataset.prefetch(2))]
         # Also at interpreter exit: TensorFlow's threads must not call Python after that.
@@ -99,15 +110,18 @@ class TrainBatches(Iterator[Batch]):
         if not self._held:
             raise StopIteration
         try:
-            image, label, sample, loaded = next(self._held[0])
+            fields, number, seconds, loaded = next(self._held[0])
         except StopIteration:
             self.close()
             raise
         if not (loaded := loaded.numpy()).all():
-            error = self._loader.errors[int(sample.numpy()[~loaded][0])]
+            error = self._loader.errors[int(number.numpy()[~loaded][0])]
             self.close()
             raise error
-        return {"image": image.numpy(), "label": label.numpy()}
+        for stage, spent in zip(STAGES, seconds.numpy().sum(0), strict=True):
+            self.seconds[stage] += float(spent)
+        # Not `.numpy()`, which would copy.
+        return {name: np.asarray(values) for name, values in fields.items()}
 
     def close(self) -> None:
         """Stops reading ahead; the iterator is then exhausted."""
@@ -118,32 +132,6 @@ class TrainBatches(Iterator[Batch]):
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-class _Loader:
-    """Reads examples from inside the tf.data graph and keeps what went wrong.
-
-    An exception that passes through TensorFlow arrives as a page of text of another type.
-    So none does: a failed sample is marked, and the consumer raises the original.
-    """
-
-    def __init__(self, source: Source, on_bad_image: str):
-        self.source = source
-        self.failures = Failures()
-        self.errors: dict[int, Exception] = {}
-        self.stopped = threading.Event()
-        self._on_bad_image = on_bad_image
-
-    def __call__(self, sample, index):
-        if not self.stopped.is_set():
-            try:
-                args = self.source, int(index), self._on_bad_image, self.failures
-                example = load_example(*args)
-            except Exception as error:  # a defect, too, is the consumer's to see
-                self.errors[int(sample)] = error
-            else:
-                return example.image, example.label, np.True_
-        return np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), np.False_
 
 
 def shuffled_index(position, epoch, seed, count: int):
@@ -164,19 +152,44 @@ def shuffled_index(position, epoch, seed, count: int):
     return index
 
 
-def _dataset(samples: tf.data.Dataset, loader: _Loader, data: Data, seed: int) -> tf.data.Dataset:
-    """Sample numbers → (image, label, sample, whether it was loaded)."""
+def _dataset(samples: tf.data.Dataset, loader: Loader, data: Data, seed: int) -> tf.data.Dataset:
+    """Sample numbers → what a batch holds of each, and its marks."""
     count = len(loader.source)
+    finish = finisher(data) if data.augment_on == "host" else None
+    marks = (tf.float32, tf.bool)
 
-    def example(sample):
-        epoch, position = sample // count, sample % count
-        index = shuffled_index(position, epoch, seed, count)
-        image, label, loaded = tf.numpy_function(
-            loader, [sample, index], (tf.uint8, tf.uint8, tf.bool)
+    def cropped(number, epoch, index):
+        draws = example_draws(seed, epoch, index)
+        types = (tf.uint8, tf.float32, tf.float32, tf.int32, tf.uint8, tf.int32, *marks)
+        *crop, label, superpixels, seconds, loaded = tf.numpy_function(
+            loader.cropped, [number, index, draws], types
+        )
+        begin = tf.timestamp()
+        with tf.control_dependencies([begin]):
+            image = finish(*crop, draws[COLOUR_DRAWS])
+        with tf.control_dependencies([image]):
+            seconds += [0.0, 0.0, tf.cast(tf.timestamp() - begin, tf.float32)]
+        label = tf.cast(tf.ensure_shape(label, data.crop_size), tf.int32)
+        return {"image": image, "label": label}, superpixels, seconds, loaded
+
+    def whole(number, epoch, index):
+        types = (tf.uint8, tf.uint8, tf.int32, *marks)
+        image, label, superpixels, seconds, loaded = tf.numpy_function(
+            loader.whole, [number, index], types
         )
         image, label = tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(label, (None, None))
-        image, label = augment(image, label, example_key(seed, epoch, index), data)
-        return image, label, sample, tf.ensure_shape(loaded, ())
+        identity = {"epoch": tf.cast(epoch, tf.int32), "index": tf.cast(index, tf.int32)}
+        return {"image": image, "label": label, **identity}, superpixels, seconds, loaded
+
+    def example(number):
+        epoch, position = number // count, number % count
+        index = shuffled_index(position, epoch, seed, count)
+        fields, superpixels, seconds, loaded = (whole if finish is None else cropped)(
+            number, epoch, index
+        )
+        if data.superpixels is not None:
+            fields["superpixels"] = tf.ensure_shape(superpixels, (None, None))
+        return fields, number, tf.ensure_shape(seconds, (3,)), tf.ensure_shape(loaded, ())
 
     options = tf.data.Options()
     options.deterministic = True
@@ -186,7 +199,7 @@ def _dataset(samples: tf.data.Dataset, loader: _Loader, data: Data, seed: int) -
     return samples.map(example, num_parallel_calls=data.workers).with_options(options)
 
 
-def _stop(held: list, loader: _Loader) -> None:
+def _stop(held: list, loader: Loader) -> None:
     """Lets calls under way return at once, then drops the iterator, which waits for them."""
     loader.stopped.set()
     with contextlib.suppress(IndexError):

@@ -7,6 +7,7 @@ read from its ArrayRecord files. Both give the same examples in the same order.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from sdnjax.data.config import Data
@@ -94,13 +95,20 @@ class Failures:
 
 
 def load_example(
-    source: Source, index: int, on_bad_image: str, failures: Failures, *, replace: bool = True
+    source: Source,
+    index: int,
+    on_bad_image: str,
+    failures: Failures,
+    *,
+    replace: bool = True,
+    read: Callable[[int], Example] | None = None,
 ) -> Example | None:
     """`source[index]`, or what stands for it when it cannot be read.
 
     Under `on_bad_image="raise"` the InputError propagates. Under "skip" the failure is
     recorded, and the result is the next readable example (index + 1, cyclically), so that
-    training keeps its batch size, or None if `replace` is false, as in evaluation.
+    training keeps its batch size, or None if `replace` is false, as in evaluation. `read`
+    stands for `source.__getitem__`.
 
     Raises: InputError also if no example of the source can be read.
     """
@@ -108,7 +116,7 @@ def load_example(
     for step in range(len(source)):
         position = (index + step) % len(source)
         try:
-            return source[position]
+            return source[position] if read is None else read(position)
         except InputError as error:
             if on_bad_image == "raise":
                 raise

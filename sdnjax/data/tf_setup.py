@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import contextlib
+import functools
 
 import tensorflow as tf
 
@@ -19,3 +20,18 @@ import tensorflow as tf
 for _kind in ("GPU", "TPU"):
     with contextlib.suppress(RuntimeError, ValueError):
         tf.config.set_visible_devices([], _kind)
+
+
+@functools.cache
+def start_xla() -> None:
+    """Compiles something small; call it before anything that TensorFlow is to compile.
+
+    TensorFlow's XLA reads XLA_FLAGS at its first compilation and ends the process if it does
+    not know one of them. They are meant for JAX's XLA, so they are out of sight meanwhile.
+    """
+    flags = os.environ.pop("XLA_FLAGS", None)
+    try:
+        tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1.0))
+    finally:
+        if flags is not None:
+            os.environ["XLA_FLAGS"] = flags

@@ -16,6 +16,8 @@ from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
+from sdnjax.ops import augment_batch
+from sdnjax.runs.bottleneck import bottleneck
 from sdnjax.runs.evaluate import evaluate_split, report_failures
 from sdnjax.runs.network import abstract_state, check_classes, count_parameters
 from sdnjax.runs.workdir import describe_run, open_workdir
@@ -31,7 +33,7 @@ from sdnjax.training.metrics_log import MetricsLog
 from sdnjax.training.optimizer import make_optimizer
 from sdnjax.training.sharding import data_mesh, replicated
 from sdnjax.training.state import TrainState, create_state
-from sdnjax.training.step import make_train_step
+from sdnjax.training.step import Batch, make_train_step, with_augmentation
 
 
 def train(
@@ -85,6 +87,8 @@ def train(
         auxiliary_weight=experiment.auxiliary_weight,
         normalize_by=experiment.normalize_by,
     )
+    if experiment.data.augment_on == "device":
+        step = with_augmentation(step, _augmentation(experiment, space), mesh)
     batches = train_batches(
         experiment.data,
         seed=experiment.seed,
@@ -114,6 +118,7 @@ def train(
             checkpoint_every=experiment.checkpoint_every,
             log_every=experiment.log_every,
             report=report,
+            explain=functools.partial(bottleneck, data=experiment.data),
         )
     finally:
         batches.close()
@@ -128,6 +133,24 @@ def train(
 
 def _silent(line: str) -> None:
     """Of several processes, one reports."""
+
+
+def _augmentation(experiment: Experiment, space: LabelSpace) -> Callable[[Batch], Batch]:
+    """The augmentation that the input pipeline leaves to the devices."""
+    data = experiment.data
+    return functools.partial(
+        augment_batch,
+        seed=experiment.seed,
+        crop_size=data.crop_size,
+        num_classes=space.num_classes,
+        mean=data.mean,
+        std=data.std,
+        base_size=data.base_size,
+        scale_range=data.scale_range,
+        max_class_share=data.max_class_share,
+        flip=data.flip,
+        photometric=data.photometric,
+    )
 
 
 def _initial_state(

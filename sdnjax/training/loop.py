@@ -14,9 +14,10 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from sdnjax.training.checkpoints import CheckpointWriter
+from sdnjax.training.feed import Feed
 from sdnjax.training.metrics_log import MetricsLog
 from sdnjax.training.progress import Progress
-from sdnjax.training.sharding import replicated, split_by_batch, to_global
+from sdnjax.training.sharding import replicated, split_by_batch
 from sdnjax.training.state import TrainState
 from sdnjax.training.step import Batch, Metrics
 
@@ -48,18 +49,23 @@ def fit(
     checkpoint_every: int = 500,
     log_every: int = 10,
     report: Callable[[str], None] = tqdm.write,
+    explain: Callable[[dict[str, float]], str] | None = None,
 ) -> TrainState:
     """Trains from `state.step` to `steps`, or to the step at which it is asked to stop.
 
     Args:
       state: where to begin; donated.
       step: a compiled step, see `compile_step`.
-      batches: this process's rows of the batches of step `state.step` and on.
+      batches: this process's rows of the batches of step `state.step` and on. Its attribute
+        `seconds`, if there is one, says what making them took.
       evaluate: called every `evaluate_every` steps and at the end (0: only then); what it
         returns is logged under `val`.
       report: takes each line meant for people.
+      explain: makes words of the seconds spent on making and transferring batches, for lines
+        of steps that waited for them.
 
-    Returns the last state. Ctrl-C or SIGTERM ends the step at hand, saves and returns: the
+    The batch of the next step is fetched and transferred while a step runs. Returns the last
+    state. Ctrl-C or SIGTERM ends the step at hand, saves and returns: the
     caller sees it by `state.step < steps`.
 
     Raises:
@@ -67,7 +73,9 @@ def fit(
         that is not finite is ever saved.
     """
     at = saved = int(state.step)
-    progress = Progress(at, steps, log, report)
+    progress = Progress(at, steps, log, report, explain)
+    feed = Feed(batches, mesh, steps - at)
+    before = metrics = None
 
     def save() -> None:
         progress.check()
@@ -75,17 +83,23 @@ def fit(
             with progress.pause():
                 checkpoints.save(state)
 
-    with contextlib.closing(progress), _stop_signal() as stop_asked:
+    with contextlib.closing(progress), contextlib.closing(feed), _stop_signal() as stop_asked:
         while at < steps:
+            if not feed.ready:
+                # While a step runs, nobody waits for the next batch.
+                jax.block_until_ready(metrics)
             with progress.waiting():
-                batch = next(batches)
-            state, metrics = step(state, to_global(batch, mesh))
+                batch = next(feed)
+            jax.block_until_ready(before)  # more steps under way would only hold more batches
+            before = metrics
+            state, metrics = step(state, batch)
             at += 1
             progress.add(at, metrics)
 
             last = at == steps
             if last or at % log_every == 0:
-                progress.line(at, len(batch["label"]) * jax.process_count())
+                spent = getattr(batches, "seconds", {}) | feed.seconds
+                progress.line(at, len(batch["label"]), spent)
             if last or at % checkpoint_every == 0:
                 save()
                 saved = at

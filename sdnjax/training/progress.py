@@ -14,6 +14,9 @@ from sdnjax.errors import RunError
 from sdnjax.training.metrics_log import MetricsLog
 from sdnjax.training.step import Metrics
 
+# What is waited less than this share of the time is not worth an explanation.
+_TOLERABLE_WAIT = 0.05
+
 
 class Progress:
     """Collects the metrics of steps on the device and fetches them a few steps at a time.
@@ -22,13 +25,19 @@ class Progress:
     """
 
     def __init__(
-        self, first: int, steps: int, log: MetricsLog | None, report: Callable[[str], None]
+        self,
+        first: int,
+        steps: int,
+        log: MetricsLog | None,
+        report: Callable[[str], None],
+        explain: Callable[[dict[str, float]], str] | None = None,
     ):
-        self._log, self._report = log, report
+        self._log, self._report, self._explain = log, report, explain
         self._bar = tqdm(total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None)
         self._unread: list[tuple[int, Metrics]] = []
         self._values: list[dict[str, float]] = []
         self._waited = 0.0
+        self._spent: dict[str, float] = {}
         self._begin = time.perf_counter()
 
     @contextmanager
@@ -68,8 +77,13 @@ class Progress:
             )
         self._values += [v for _, v in fetched]
 
-    def line(self, step: int, images: int) -> None:
-        """Writes means and rates since the last line; `images` are those of one step."""
+    def line(self, step: int, images: int, spent: dict[str, float]) -> None:
+        """Writes means and rates since the last line.
+
+        Args:
+          images: those of one step.
+          spent: seconds that batches took so far, by stage; explained if steps waited for them.
+        """
         self.check()
         if not self._values:
             return
@@ -81,13 +95,17 @@ class Progress:
             "images_per_second": images * n / seconds,
             "data_wait_share": min(1.0, self._waited / seconds),
         }
-        self._values, self._waited, self._begin = [], 0.0, now
+        spent_now = {k: s - self._spent.get(k, 0.0) for k, s in spent.items()}
+        self._values, self._waited, self._begin, self._spent = [], 0.0, now, dict(spent)
         if self._log is not None:
-            self._log.write(step, {"train": {**means, **rates}})
+            per_step = {k: s / n for k, s in spent_now.items()}
+            self._log.write(step, {"train": {**means, **rates, "data_seconds": per_step}})
         text = (
             f"loss {means['loss']:.4f}  {rates['images_per_second']:.1f} images/s  "
             f"waiting for data {rates['data_wait_share']:.0%}"
         )
+        if self._explain is not None and rates["data_wait_share"] > _TOLERABLE_WAIT:
+            text += f" ({self._explain(spent_now)})"
         self._bar.set_postfix_str(text)
         if self._bar.disable:
             left = (self._bar.total - step) * rates["seconds_per_step"]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.sharding import Mesh, PartitionSpec
 
 from sdnjax.losses import cross_entropy, maskformer_loss
 from sdnjax.training.state import TrainState
@@ -75,6 +76,17 @@ def make_train_step(
         return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
 
     return step
+
+
+def with_augmentation(
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    augment: Callable[[Batch], Batch],
+    mesh: Mesh,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The step on what `augment` makes of each batch; every device augments its own rows."""
+    rows = PartitionSpec("data")
+    augment = jax.shard_map(augment, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    return lambda state, batch: step(state, augment(batch))
 
 
 def _pixel_accuracy(logits: jax.Array, labels: jax.Array, ignore: int = 255) -> jax.Array:

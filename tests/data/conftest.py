@@ -9,7 +9,7 @@ from sdnjax.data.config import Data
 from tests.data.miniatures import png
 
 
-def make_camvid(root: Path, counts=(("train", 7), ("val", 4)), size=(36, 48)) -> Path:
+def make_camvid(root: Path, counts=(("train", 7), ("val", 4)), size=(36, 48), taller=2) -> Path:
     """Writes random pairs; every second label has void pixels."""
     rng = np.random.default_rng(0)
     for split, count in counts:
@@ -17,7 +17,7 @@ def make_camvid(root: Path, counts=(("train", 7), ("val", 4)), size=(36, 48)) ->
         (root / f"{split}annot").mkdir()
         for k in range(count):
             # Heights differ, as in data sets other than CamVid.
-            h, w = size[0] + 2 * (k % 3), size[1]
+            h, w = size[0] + taller * (k % 3), size[1]
             label = rng.integers(0, 11 + k % 2, (h // 6 + 1, w // 6 + 1)).repeat(6, 0).repeat(6, 1)
             name = f"{split}_{k:03d}.png"
             image = rng.integers(0, 256, (h, w, 3))

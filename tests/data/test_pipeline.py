@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from sdnjax.data import pipeline
+from sdnjax.data import loader, sources
 from sdnjax.data.images import normalize
 from sdnjax.data.pipeline import shuffled_index, train_batches
-from sdnjax.data.sources import open_source
+from sdnjax.data.sources import Source, open_source
 from sdnjax.data.tf_setup import tf
 from sdnjax.errors import InputError
 from tests.data.conftest import make_camvid, one_line
@@ -27,28 +27,47 @@ def run(data, **options):
 def same(a, b):
     assert len(a) == len(b)
     for x, y in zip(a, b, strict=True):
-        assert x.keys() == y.keys() == {"image", "label"}
+        assert x.keys() == y.keys()
         for key in x:
             np.testing.assert_array_equal(x[key], y[key])
 
 
-@pytest.fixture(scope="module")
-def unbroken(camvid_dir):
+@pytest.fixture(scope="module", params=["host", "device"])
+def unbroken(request, camvid_dir, tmp_path_factory):
+    """Settings and six batches, augmented on the host, or left to the device."""
     from sdnjax.data.config import Data
 
-    data = Data(name="camvid", dir=str(camvid_dir), crop_size=(24, 32), workers=2)
+    if request.param == "device":  # images of one size
+        camvid_dir = make_camvid(tmp_path_factory.mktemp("one") / "camvid", taller=0)
+    options = {"dir": str(camvid_dir), "crop_size": (24, 32), "workers": 2}
+    data = Data(name="camvid", augment_on=request.param, **options)
     return data, run(data)
 
 
 def test_form(unbroken):
-    _, batches = unbroken
+    data, batches = unbroken
     assert len(batches) == 6
+    size, kind = ((24, 32), np.float32) if data.augment_on == "host" else ((36, 48), np.uint8)
     for batch in batches:
-        assert batch["image"].shape == (4, 24, 32, 3)
-        assert batch["image"].dtype == np.float32
-        assert batch["label"].shape == (4, 24, 32)
-        assert batch["label"].dtype == np.int32
+        assert batch["image"].shape == (4, *size, 3)
+        assert batch["image"].dtype == kind
+        assert batch["label"].shape == (4, *size)
+        assert batch["label"].dtype == (np.int32 if data.augment_on == "host" else np.uint8)
         assert set(np.unique(batch["label"])) <= {*range(11), 255}
+        assert ("epoch" in batch) == ("index" in batch) == (data.augment_on == "device")
+
+
+def test_device_batches_say_which_examples_they_show(unbroken):
+    data, batches = unbroken
+    if data.augment_on == "host":
+        return
+    source = open_source(data, "train")
+    rows = [row for b in batches for row in zip(*(b[k] for k in b), strict=True)]
+    for number, (image, label, epoch, index) in enumerate(rows):
+        assert epoch == number // 7
+        np.testing.assert_array_equal(image, source[index].image)
+        np.testing.assert_array_equal(label, source[index].label)
+    assert batches[0]["epoch"].dtype == batches[0]["index"].dtype == np.int32
 
 
 def test_same_again_and_with_other_workers(unbroken):
@@ -101,15 +120,83 @@ def test_each_epoch_is_a_permutation(unbroken):
     source = open_source(data, "train")
     known = {}
     for k in range(7):
-        padded = np.zeros((40, 48, 3), np.float32)
-        image = normalize(source[k].image, data)
-        padded[: image.shape[0]] = image
-        known[padded.tobytes()] = k
+        image = source[k].image
+        if data.augment_on == "host":
+            padded = np.zeros((40, 48, 3), np.float32)
+            padded[: image.shape[0]] = normalize(image, data)
+            image = padded
+        known[image.tobytes()] = k
     batches = run(data, batch_size=3, stop_step=14)
     order = [known[image.tobytes()] for b in batches for image in b["image"]]
     epochs = [order[e : e + 7] for e in range(0, 42, 7)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 6
+
+
+class WithSuperpixels(Source):
+    """Examples of another source with superpixels that number their pixels."""
+
+    def __init__(self, source):
+        super().__init__(source.label_space, source.split)
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def name(self, index):
+        return self.source.name(index)
+
+    def encoded(self, index):
+        return dataclasses.replace(self.source.encoded(index), superpixels=b"there")
+
+
+def test_superpixels_come_with_the_label(unbroken, monkeypatch):
+    data, _ = unbroken
+    source = WithSuperpixels(open_source(data, "train"))
+
+    def decode(encoded, space):
+        example = sources.decode(dataclasses.replace(encoded, superpixels=None), space)
+        # They tell the label of each pixel, so that a crop of both can be compared.
+        numbers = 1000 + example.label.astype(np.int32)
+        return dataclasses.replace(example, superpixels=numbers)
+
+    monkeypatch.setattr(loader, "decode", decode)
+    data = dataclasses.replace(data, superpixels=200, crop_size=(30, 40))
+    batches = run(data, source=source)
+    beyond = 0
+    for batch in batches:
+        assert batch["superpixels"].dtype == np.int32
+        assert batch["superpixels"].shape == batch["label"].shape
+        inside = batch["superpixels"] >= 0
+        np.testing.assert_array_equal(
+            batch["superpixels"][inside], 1000 + batch["label"][inside].astype(int)
+        )
+        assert (batch["superpixels"][~inside] == -1).all()
+        assert (batch["label"][~inside] == 255).all()
+        beyond += (~inside).sum()
+    assert (beyond > 0) == (data.augment_on == "host")
+    for batch, plain in zip(batches, run(dataclasses.replace(data, superpixels=None)), strict=True):
+        del batch["superpixels"]
+        same([batch], [plain])
+
+
+def test_superpixels_that_are_not_there(unbroken):
+    data = dataclasses.replace(unbroken[0], superpixels=200, on_bad_image="skip")
+    source = WithSuperpixels(open_source(dataclasses.replace(data, superpixels=None), "train"))
+    source.encoded = source.source.encoded
+    with pytest.raises(InputError) as error:
+        run(data, source=source)
+    assert "comes without superpixels" in one_line(error)
+
+
+def test_time_is_accounted_for(unbroken):
+    data, _ = unbroken
+    with train_batches(data, seed=3, batch_size=4, stop_step=2) as batches:
+        assert batches.seconds == {"reading": 0, "decoding": 0, "augmentation": 0}
+        list(batches)
+    assert batches.seconds["reading"] > 0
+    assert batches.seconds["decoding"] > 0
+    assert (batches.seconds["augmentation"] > 0) == (data.augment_on == "host")
 
 
 def test_permutations_are_many_and_fair():
@@ -132,42 +219,6 @@ def test_endless_by_default(unbroken):
         assert endless.label_space.name == "camvid"
     assert list(endless) == []
     endless.close()
-
-
-def test_bad_file_reaches_the_consumer_as_it_was(unbroken, own_camvid):
-    data, _ = unbroken
-    path = own_camvid / "train" / "train_004.png"
-    path.write_bytes(path.read_bytes()[:100])
-    data = dataclasses.replace(data, dir=str(own_camvid))
-    batches = train_batches(data, seed=0, batch_size=1)
-    with pytest.raises(InputError) as error:
-        for _ in range(7):
-            next(batches)
-    assert f"{path}: the image is truncated or damaged" in one_line(error)
-    assert list(batches) == []
-
-
-def test_defects_reach_the_consumer_too(unbroken, monkeypatch):
-    def broken(*_):
-        raise ZeroDivisionError("a defect")
-
-    monkeypatch.setattr(pipeline, "load_example", broken)
-    with pytest.raises(ZeroDivisionError, match="a defect"):
-        run(unbroken[0])
-
-
-def test_skip_counts_and_goes_on(unbroken, own_camvid):
-    data, _ = unbroken
-    for name in ("train_004", "train_005"):
-        (own_camvid / "train" / f"{name}.png").write_bytes(b"")
-    data = dataclasses.replace(data, dir=str(own_camvid), on_bad_image="skip")
-    with train_batches(data, seed=0, batch_size=7, stop_step=3) as batches:
-        assert [len(b["image"]) for b in batches] == [7, 7, 7]
-    assert sorted(batches.failures.messages) == ["train_004", "train_005"]
-    same(
-        run(data, process_index=1, process_count=2),
-        [{k: v[2:] for k, v in b.items()} for b in run(data)],
-    )
 
 
 def test_wrong_settings(unbroken):

@@ -1,14 +1,18 @@
 """The loop: exact resuming, stopping, what is logged, and what never is."""
 
+import itertools
 import json
 import os
 import signal
+import threading
+import time
 
 import jax
 import numpy as np
 import pytest
 
 from sdnjax.errors import RunError
+from sdnjax.training import loop, progress
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
     find_checkpoint,
@@ -16,10 +20,11 @@ from sdnjax.training.checkpoints import (
     restore_state,
 )
 from sdnjax.training.config import Optimizer
+from sdnjax.training.feed import Feed
 from sdnjax.training.loop import compile_step, fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.optimizer import make_optimizer
-from sdnjax.training.sharding import replicated
+from sdnjax.training.sharding import replicated, split_by_batch
 from sdnjax.training.state import create_state
 from sdnjax.training.step import make_train_step
 from tests.training.test_checkpoints import abstract, assert_same
@@ -37,7 +42,7 @@ def new_state():
     )()
 
 
-def run(workdir, *, source=None, steps=20, **options):
+def run(workdir, *, source=None, step=STEP, steps=20, **options):
     """Trains in a directory from its latest checkpoint, as a run does."""
     directory = workdir / "checkpoints"
     state = new_state()
@@ -51,14 +56,13 @@ def run(workdir, *, source=None, steps=20, **options):
     try:
         return fit(
             state,
-            STEP,
+            step,
             batches(start) if source is None else source(start),
             mesh=MESH,
             steps=steps,
             checkpoints=writer,
             log=log,
-            report=lambda line: None,
-            **options,
+            **{"report": lambda line: None, **options},
         )
     finally:
         writer.close()
@@ -66,15 +70,14 @@ def run(workdir, *, source=None, steps=20, **options):
 
 
 def interrupting(at, number=signal.SIGINT):
-    """Batches that send a signal to this process while the one of step `at` is fetched."""
+    """A step that sends a signal to this process before step `at` is computed."""
 
-    def source(start):
-        for step, batch in enumerate(batches(start), start=start):
-            if step == at:
-                os.kill(os.getpid(), number)
-            yield batch
+    def step(state, batch):
+        if int(state.step) == at:
+            os.kill(os.getpid(), number)
+        return STEP(state, batch)
 
-    return source
+    return step
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def unbroken(tmp_path_factory):
     [(0, signal.SIGINT), (6, signal.SIGINT), (7, signal.SIGTERM), (19, signal.SIGINT)],
 )
 def test_interrupted_and_resumed_is_bitwise_the_unbroken_run(tmp_path, unbroken, at, number):
-    stopped = run(tmp_path / "run", source=interrupting(at, number), checkpoint_every=8)
+    stopped = run(tmp_path / "run", step=interrupting(at, number), checkpoint_every=8)
     assert int(stopped.step) == at + 1  # the step at hand is finished and saved
     assert finished_steps(tmp_path / "run" / "checkpoints")[-1] == at + 1
     assert_same(run(tmp_path / "run", checkpoint_every=8), unbroken)
@@ -111,9 +114,33 @@ def test_killed_run_goes_on_from_its_last_checkpoint_bitwise(tmp_path, unbroken)
     assert steps == sorted(set(steps))  # steps 9 to 11 were not logged twice
 
 
+def test_interrupted_while_waiting_for_a_batch(tmp_path, unbroken):
+    """The signal comes while the main thread waits: the batch comes, its step is the last."""
+    waiting = threading.Event()
+
+    def source(start_step):
+        for step, batch in enumerate(batches(start_step), start=start_step):
+            if step == 6:
+                waiting.wait(30)
+            yield batch
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        waiting.set()
+
+    def step(state, batch):
+        if int(state.step) == 5:
+            threading.Timer(0.3, interrupt).start()
+        return STEP(state, batch)
+
+    stopped = run(tmp_path / "run", source=source, step=step, checkpoint_every=20)
+    assert int(stopped.step) in (6, 7)
+    assert_same(run(tmp_path / "run", checkpoint_every=20), unbroken)
+
+
 def test_signal_handlers_are_put_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
-    run(tmp_path / "a", source=interrupting(2))
+    run(tmp_path / "a", step=interrupting(2))
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -147,6 +174,94 @@ def test_what_is_logged(tmp_path):
     assert {"loss", "gradient_norm", "images_per_second", "data_wait_share"} <= set(first)
     assert 0 <= first["data_wait_share"] <= 1
     np.testing.assert_allclose(first["images_per_second"] * first["seconds_per_step"], 8, rtol=1e-6)
+
+
+def test_next_batch_is_there_before_its_step():
+    """In every step of a loop whose data is the faster part: no time is measured."""
+    feeds, seen = [], []
+
+    class Watched(Feed):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            feeds.append(self)
+
+    def step(state, batch):
+        # A slow step: it lasts until the next batch is on the devices, or fails.
+        deadline = time.monotonic() + 30
+        while len(seen) < 5 and not feeds[0].ready and time.monotonic() < deadline:
+            time.sleep(1e-3)
+        seen.append(feeds[0].ready)
+        return STEP(state, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Feed", Watched)
+        fit(new_state(), step, batches(), mesh=MESH, steps=6, report=lambda line: None)
+    assert seen[:-1] == [1] * 5  # and none is fetched for a step that never comes
+    assert seen[-1] == 0
+
+
+def test_feed_gives_what_it_got_in_order_and_raises_in_its_turn():
+    def source():
+        yield from itertools.islice(batches(), 3)
+        raise ZeroDivisionError
+
+    feed = Feed(source(), MESH, 10, ahead=2)
+    for expected in itertools.islice(batches(), 3):
+        taken = next(feed)
+        np.testing.assert_array_equal(taken["image"], expected["image"])
+        assert taken["image"].sharding == split_by_batch(MESH)
+    with pytest.raises(ZeroDivisionError):
+        next(feed)
+    feed.close()
+    assert feed.seconds["transfer"] > 0
+    feed = Feed(batches(), MESH, 2)
+    assert len(list(feed)) == 2
+    feed.close()
+
+
+class Timed:
+    """Batches that say what they took."""
+
+    def __init__(self, start):
+        self.batches, self.seconds = batches(start), {"decoding": 0.0}
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.seconds["decoding"] += 2.0
+        return next(self.batches)
+
+
+def test_a_wait_is_explained_by_what_batches_took(tmp_path, monkeypatch):
+    said, lines = [], []
+    monkeypatch.setattr(progress, "_TOLERABLE_WAIT", -1.0)
+
+    def explain(seconds):
+        said.append(seconds)
+        return "because"
+
+    def train(name):
+        (tmp_path / name).mkdir()
+        log = MetricsLog(tmp_path / name, start_step=0, tensorboard=False)
+        options = {"log": log, "log_every": 3, "explain": explain, "report": lines.append}
+        fit(new_state(), STEP, Timed(0), mesh=MESH, steps=6, **options)
+        log.close()
+
+    train("a")
+    # Two lines of three steps each; the batch ahead may be counted early.
+    assert [set(x) for x in said] == [{"decoding", "transfer"}] * 2
+    assert 6 <= said[0]["decoding"] <= 8
+    assert sum(x["decoding"] for x in said) == 12
+    assert len(lines) == 2
+    assert all("% (because)" in line for line in lines)
+    logged = [x["train"]["data_seconds"] for x in read_metrics(tmp_path / "a")]
+    np.testing.assert_allclose([x["decoding"] * 3 for x in logged], [x["decoding"] for x in said])
+    monkeypatch.setattr(progress, "_TOLERABLE_WAIT", 1.0)
+    lines.clear()
+    train("b")
+    assert len(lines) == 2
+    assert not any("because" in line for line in lines)
 
 
 def test_log_survives_a_line_cut_in_the_middle(tmp_path):

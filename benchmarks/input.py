@@ -1,0 +1,198 @@
+"""The training pipeline against a PyTorch DataLoader with OpenCV, in images per second.
+
+    python -m benchmarks.input [--json FILE] [--workers N] [--rounds N] [--only TEXT …]
+
+Both read the same generated files, as large and as hard to decode as those of ADE20K, Cityscapes
+and CamVid, and augment alike: random scale ½–2, crop with the largest-class rule, mirror,
+photometric distortion, normalise, pad. They take turns in one process, with as many threads as
+the other has processes. What decoding alone takes is measured in the same way: the floor of each.
+Needs PyTorch and OpenCV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks import torch_input
+from sdnjax.data import Data, train_batches
+from sdnjax.data.label_spaces import label_space
+from sdnjax.data.layouts import Layout, Pair
+from sdnjax.data.sources import FolderSource
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A data set's form: sizes, files, crop, and how rough its images are."""
+
+    name: str
+    size: tuple[int, int]
+    suffix: str
+    crop_size: tuple[int, int]
+    base_size: tuple[int, int] | None
+    detail: float
+    noise: float
+    count: int
+    batch_size: int
+
+
+KINDS = [
+    Kind("ADE20K", (512, 683), ".jpg", (512, 512), (2048, 512), 25, 4, 48, 8),
+    Kind("Cityscapes", (1024, 2048), ".png", (512, 1024), None, 6, 1.2, 16, 4),
+    Kind("CamVid", (360, 480), ".png", (360, 480), None, 12, 1, 48, 8),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One data set's result; rates are medians over the rounds, in images per second."""
+
+    name: str
+    image_kilobytes: float
+    ours: float
+    theirs: float
+    ratio: float
+    ours_decoding_alone: float
+    theirs_decoding_alone: float
+
+
+def write_files(kind: Kind, root: Path) -> list[Pair]:
+    """Smooth fields of several scales with noise, and labels of 40 cells in 11 classes."""
+    rng = np.random.default_rng(0)
+    h, w = kind.size
+    pairs = []
+    for k in range(kind.count):
+        image = np.full((h, w, 3), 120, np.float32)
+        for step, strength in ((6, kind.detail), (24, 18), (96, 40)):
+            field = rng.normal(size=(h // step + 2, w // step + 2, 3)).astype(np.float32)
+            field = 0.3 * field + 0.7 * field[..., :1]
+            image += strength * cv2.resize(field, (w, h))
+        image += kind.noise * rng.normal(size=(h, w, 1)).astype(np.float32)
+        pair = Pair(f"{k:03}", root / f"{k:03}{kind.suffix}", root / f"{k:03}_label.png")
+        image = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
+        image.save(pair.image, **({"quality": 90} if kind.suffix == ".jpg" else {}))
+        centres, classes = rng.uniform(size=(40, 2)) * (h, w), rng.integers(0, 11, 40)
+        y, x = np.mgrid[:h:4, :w:4]
+        cells = np.argmin([(y - a) ** 2 + (x - b) ** 2 for a, b in centres], 0)
+        label = classes.astype(np.uint8)[cells].repeat(4, 0).repeat(4, 1)[:h, :w]
+        Image.fromarray(label).save(pair.label)
+        pairs.append(pair)
+    return pairs
+
+
+def rate(take: Callable[[], int], *, warm: int, timed: int) -> float:
+    """Images per second of `timed` calls, after `warm` that use up what was read ahead."""
+    for _ in range(warm):
+        take()
+    begin = time.perf_counter()
+    images = sum(take() for _ in range(timed))
+    return images / (time.perf_counter() - begin)
+
+
+def measure(kind: Kind, root: Path, workers: int, rounds: int) -> Row:
+    pairs = write_files(kind, root)
+    layout = Layout(expected="", splits=lambda _: ("train",), pairs=lambda *_: pairs)
+    source = FolderSource(root, label_space("camvid"), "train", layout)
+    data = Data(name="camvid", crop_size=kind.crop_size, base_size=kind.base_size, workers=workers)
+    settings = torch_input.Settings(kind.crop_size, kind.base_size, data.mean, data.std)
+    options = {"batch_size": kind.batch_size, "workers": workers}
+    files = [(str(p.image), str(p.label)) for p in pairs]
+    theirs = torch_input.batches(files, settings, **options)
+    theirs_decoded = torch_input.batches(files, settings, **options, decode_only=True)
+    pool = ThreadPoolExecutor(workers)
+    with train_batches(data, seed=0, batch_size=kind.batch_size, source=source) as ours:
+        turns = {
+            "ours": lambda: len(next(ours)["image"]),
+            "theirs": lambda: len(next(theirs)[0]),
+            "ours_decoding_alone": _decoding(source, kind.batch_size, pool),
+            "theirs_decoding_alone": lambda: len(next(theirs_decoded)[0]),
+        }
+        rates = {name: [] for name in turns}
+        for _ in range(rounds):
+            for name, take in turns.items():
+                # As long as the others need to fill their buffers again.
+                rates[name].append(rate(take, warm=8, timed=16))
+    pool.shutdown()
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    return Row(
+        name=kind.name,
+        image_kilobytes=statistics.mean(p.image.stat().st_size for p in pairs) / 1000,
+        ratio=statistics.median(np.divide(rates["ours"], rates["theirs"])),
+        **medians,
+    )
+
+
+def _decoding(source: FolderSource, count: int, pool: ThreadPoolExecutor) -> Callable[[], int]:
+    """Reads and decodes `count` examples, one after the other, in the threads of `pool`."""
+
+    def endless() -> Iterator[int]:
+        while True:
+            yield from range(len(source))
+
+    numbers = endless()
+
+    def take() -> int:
+        return sum(
+            example.label.size > 0
+            for example in pool.map(source.__getitem__, [next(numbers) for _ in range(count)])
+        )
+
+    return take
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--workers", type=int, default=2, help="threads, and processes [2]")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each [5]")
+    parser.add_argument("--only", nargs="+", default=[""], help="data sets whose name has this")
+    args = parser.parse_args()
+    rows = []
+    print(
+        f"{'files like':<12}{'kB':>6}{'ours':>10}{'theirs':>10}{'ratio':>8}"
+        f"{'decoding alone: ours':>24}{'theirs':>10}  (images/s; share of the time)"
+    )
+    for kind in KINDS:
+        if not any(text.lower() in kind.name.lower() for text in args.only):
+            continue
+        with tempfile.TemporaryDirectory() as root:
+            row = measure(kind, Path(root), args.workers, args.rounds)
+        rows.append(row)
+        ours, theirs = row.ours_decoding_alone, row.theirs_decoding_alone
+        print(
+            f"{row.name:<12}{row.image_kilobytes:>6.0f}{row.ours:>10.1f}{row.theirs:>10.1f}"
+            f"{row.ratio:>8.2f}{ours:>17.1f} ({row.ours / ours:>4.0%})"
+            f"{theirs:>10.1f} ({row.theirs / theirs:>4.0%})",
+            flush=True,
+        )
+    if args.json:
+        machine = {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "workers": args.workers,
+            "rounds": args.rounds,
+            "opencv": cv2.__version__,
+            "torch": torch.__version__,
+        }
+        result = {**machine, "rows": [dataclasses.asdict(row) for row in rows]}
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
