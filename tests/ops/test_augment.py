@@ -1,6 +1,7 @@
 """Augmentation of a batch: rows depend on themselves alone, wherever they lie.
 
-What each augmentation does, and that the host's does the same, is in tests/data/test_augment.py.
+What each augmentation does, and that the host does the same, is in
+tests/data/test_augmentation.py.
 """
 
 import functools
