@@ -13,7 +13,7 @@ _HOME = {
     "Failures": "sources",
     "LabelSpace": "label_spaces",
     "Source": "examples",
-    "augment": "augment",
+    "augment": "augmentation",
     "evaluation_examples": "evaluation",
     "label_space": "label_spaces",
     "label_space_of": "sources",

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sdnjax.data.augment import example_draws, finisher
+from sdnjax.data.augmentation import example_draws, finisher
 from sdnjax.data.config import Data
 from sdnjax.data.evaluation import EvaluationExamples, evaluation_examples
 from sdnjax.data.examples import Source

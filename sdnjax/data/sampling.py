@@ -2,7 +2,7 @@
 
 NumPy, because its gathers take a tenth of the time of TensorFlow's. Everything random is a
 function of explicit uniform numbers, `draws` [34] in [0, 1): place 0 decides the scale, 1 the
-mirror, 2–23 the corners of eleven windows (top, left), and the rest the colours (`augment`).
+mirror, 2–23 the corners of eleven windows (top, left), 24–33 the colours.
 `sdnjax.ops.augment` is the same function of the same numbers for accelerators.
 """
 

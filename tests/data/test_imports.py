@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -25,6 +26,24 @@ def test_public_names_exist():
     import sdnjax.data
 
     for name in sdnjax.data.__all__:
-        assert getattr(sdnjax.data, name) is not None
+        assert callable(getattr(sdnjax.data, name))
+        assert callable(getattr(sdnjax.data, name))  # and not a module of that name from now on
         assert name in dir(sdnjax.data)
     assert not hasattr(sdnjax.data, "nothing")
+
+
+def test_flags_for_the_other_xla_end_nothing():
+    """TensorFlow's XLA, which compiles the augmentation, dies of flags that only JAX's knows."""
+    code = (
+        "import os, numpy as np\n"
+        "from sdnjax.data import Data, augment\n"
+        "image, label = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)\n"
+        "augment(image, label, np.full(34, 0.5, np.float32), Data(crop_size=(8, 8)))\n"
+        "assert os.environ['XLA_FLAGS'] == '--xla_flag_of_tomorrow=1'\n"
+        "print('alive')\n"
+    )
+    environment = {**os.environ, "XLA_FLAGS": "--xla_flag_of_tomorrow=1"}
+    command = [sys.executable, "-W", "error", "-c", code]
+    options = {"env": environment, "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run(command, check=False, **options)
+    assert (done.stdout, done.stderr, done.returncode) == ("alive\n", "", 0)

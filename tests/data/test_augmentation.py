@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from sdnjax.data import augment as host
+from sdnjax.data import augmentation as host
 from sdnjax.data import sampling
 from sdnjax.data.config import Data
 from sdnjax.data.images import normalize

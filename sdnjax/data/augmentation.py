@@ -1,10 +1,10 @@
 """Stateless augmentation of a training example: sampling in NumPy, colours in TensorFlow.
 
 Everything random follows from (seed, epoch, index): the same triple gives the same crop on
-every machine. The order is that of mmsegmentation's pipelines: scale, crop, flip, photometric
-distortion, normalise, pad. Differences, both deliberate: values stay real numbers, where
-mmsegmentation rounds to 8 bits after every stage, and labels are sampled at pixel centres,
-as images are, not at pixel corners.
+every machine, with values that differ by roundings between kinds of processors. The order is
+that of mmsegmentation's pipelines: scale, crop, flip, photometric distortion, normalise, pad.
+Differences, both deliberate: values stay real numbers, where mmsegmentation rounds to 8 bits
+after every stage, and labels are sampled at pixel centres, as images are, not at corners.
 """
 
 from __future__ import annotations
