@@ -36,7 +36,7 @@ test: lint
 	$(RUN) -m pytest -m "not slow"
 
 test-slow: lint
-	$(RUN) -m pytest
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest
 
 # An environment of its own: with the CUDA plugin in it, JAX complains where there is no GPU.
 COMPILE = .venv-compile

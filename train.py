@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdnjax.config import OneLineParser, load_config
 from sdnjax.experiment import Experiment
-from sdnjax.runs.command_line import add_on_bad_image, parse_experiment, run
+from sdnjax.runs.command_line import add_distributed, add_on_bad_image, parse_experiment, run
 from sdnjax.training.sharding import join_processes
 
 
@@ -23,12 +23,7 @@ def main() -> int:
     parser.add_argument("--workdir", type=Path, help="work directory [runs/NAME]")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is there")
-    parser.add_argument(
-        "--distributed",
-        action="store_true",
-        help="one process of several; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-        "JAX_PROCESS_ID say which, where the cluster does not",
-    )
+    add_distributed(parser)
     add_on_bad_image(parser)
     arguments, experiment = parse_experiment(
         parser, "configuration file", lambda path: load_config(path, Experiment)
