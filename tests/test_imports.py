@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "metrics": set(),
     "losses": {"ops"},
     "visualize": set(),
-    "data": set(),
+    "data": {"ops"},
     "models": {"ops"},
     "training": {"losses", "models"},
     "inference": {"metrics", "models", "ops"},

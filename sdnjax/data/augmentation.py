@@ -18,6 +18,7 @@ from sdnjax.data.config import Data
 from sdnjax.data.images import normalization
 from sdnjax.data.sampling import COLOUR_DRAWS, DRAWS, sample
 from sdnjax.data.tf_setup import start_xla, tf
+from sdnjax.ops.colours import distort_colours
 
 # Named, because "auto_select" picks another generator on other devices.
 _ALG = "philox"
@@ -76,69 +77,9 @@ def finisher(data: Data) -> Callable:
 
         channels = [channel(k) for k in range(3)]
         if data.photometric:
-            channels = distort_colours(channels, tf.ensure_shape(draws, (10,)))
+            channels = distort_colours(channels, tf.ensure_shape(draws, (10,)), tf)
         normalised = [(c - mean[k]) * inverse_std[k] for k, c in enumerate(channels)]
         return tf.stack([tf.where(inside, c, 0.0) for c in normalised], -1)
 
     start_xla()
     return tf.function(finish, jit_compile=True)
-
-
-def distort_colours(channels, draws):
-    """Photometric distortion of red, green and blue, float32 of 0–255; so is the result.
-
-    Each with probability ½: brightness ±32; contrast × 0.5–1.5, before or after the next
-    two by a coin; saturation × 0.5–1.5 and hue ± 18/180 of a turn, in HSV. The first five of
-    `draws` [10] decide what happens, in this order with the coin last, the others how much.
-    """
-    happens, amount = draws[:5] < 0.5, draws[5:]
-    brightness = tf.where(happens[0], 64 * amount[0] - 32, 0.0)
-    contrast = tf.where(happens[1], 0.5 + amount[1], 1.0)
-    saturation = tf.where(happens[2], 0.5 + amount[2], 1.0)
-    turn = tf.where(happens[3], (2 * amount[3] - 1) * np.float32(18 / 180), 0.0)
-    first = tf.where(happens[4], contrast, 1.0)
-    last = tf.where(happens[4], 1.0, contrast)
-    channels = [_clipped(_clipped(c + brightness) * first) for c in channels]
-    changed = change_hsv(channels, saturation, turn)
-    either = happens[2] | happens[3]
-    return [
-        _clipped(tf.where(either, new, old) * last)
-        for new, old in zip(changed, channels, strict=True)
-    ]
-
-
-def change_hsv(channels, saturation, turn):
-    """Multiplies the saturation of RGB, to at most 1, and turns the hue by |turn| ≤ 1.
-
-    Without going to HSV and back: value V and chroma C = V − min are kept apart, a factor f of
-    the saturation moves each channel to V − f·(V − channel), and the hue, measured in units of
-    C so that nothing is divided, is an angle H of [0, 6C) that the channels follow piecewise
-    linearly.
-    """
-    red, green, blue = channels
-    value = tf.maximum(tf.maximum(red, green), blue)
-    chroma = value - tf.minimum(tf.minimum(red, green), blue)
-    factor = tf.minimum(saturation, value / tf.maximum(chroma, 1e-6))
-    chroma *= factor
-    angle = factor * tf.where(
-        red == value,
-        green - blue,
-        tf.where(green == value, blue - red, red - green),
-    )
-    angle += chroma * tf.where(red == value, 0.0, tf.where(green == value, 2.0, 4.0))
-    angle += 6 * turn * chroma
-    angle = tf.where(angle < 0, angle + 6 * chroma, angle)
-    angle = tf.where(angle >= 6 * chroma, angle - 6 * chroma, angle)
-
-    def channel(distance):
-        return value - chroma + tf.minimum(tf.maximum(distance, 0.0), chroma)
-
-    return (
-        channel(tf.abs(angle - 3 * chroma) - chroma),
-        channel(2 * chroma - tf.abs(angle - 2 * chroma)),
-        channel(2 * chroma - tf.abs(angle - 4 * chroma)),
-    )
-
-
-def _clipped(values):
-    return tf.clip_by_value(values, 0.0, 255.0)

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sdnjax.ops.colours import distort_colours
+
 DRAWS = 34
 _TRIES = 10
 _IGNORE = 255
@@ -94,7 +96,7 @@ def augment(
     inside = _inside(extent, crop_size)
     channels = _bilinear(image, size, i, j)
     if photometric:
-        channels = distort_colours(channels, draws[24:])
+        channels = distort_colours(channels, draws[24:], jnp)
     inverse_std = np.float32(1) / np.asarray(std, np.float32)
     channels = [
         jnp.where(inside, (c - m) * s, 0)
@@ -167,58 +169,6 @@ def random_window(
     return corners[attempt], extent
 
 
-def distort_colours(channels: list[Array], draws: Array) -> list[Array]:
-    """Photometric distortion of red, green and blue, float32 [h, w] of 0–255; so is the result.
-
-    Each with probability ½: brightness ±32; contrast × 0.5–1.5, before or after the next
-    two by a coin; saturation × 0.5–1.5 and hue ± 18/180 of a turn, in HSV. The first five of
-    `draws` [10] decide what happens, in this order with the coin last, the others how much.
-    """
-    happens, amount = draws[:5] < 0.5, draws[5:]
-    brightness = jnp.where(happens[0], 64 * amount[0] - 32, 0)
-    contrast = jnp.where(happens[1], 0.5 + amount[1], 1)
-    saturation = jnp.where(happens[2], 0.5 + amount[2], 1)
-    turn = jnp.where(happens[3], (2 * amount[3] - 1) * np.float32(18 / 180), 0)
-    first, last = jnp.where(happens[4], contrast, 1), jnp.where(happens[4], 1, contrast)
-    channels = [_clipped(_clipped(c + brightness) * first) for c in channels]
-    changed = change_hsv(channels, saturation, turn)
-    either = happens[2] | happens[3]
-    return [
-        _clipped(jnp.where(either, new, old) * last)
-        for new, old in zip(changed, channels, strict=True)
-    ]
-
-
-def change_hsv(channels: list[Array], saturation: Array, turn: Array) -> list[Array]:
-    """Multiplies the saturation of RGB, to at most 1, and turns the hue by |turn| ≤ 1.
-
-    Without going to HSV and back: value V and chroma C = V − min are kept apart, a factor f of
-    the saturation moves each channel to V − f·(V − channel), and the hue, measured in units of
-    C so that nothing is divided, is an angle H of [0, 6C) that the channels follow piecewise
-    linearly.
-    """
-    red, green, blue = channels
-    value = jnp.maximum(jnp.maximum(red, green), blue)
-    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
-    factor = jnp.minimum(saturation, value / jnp.maximum(chroma, 1e-6))
-    chroma = chroma * factor
-    is_red, is_green = red == value, green == value
-    third = jnp.where(is_red, green - blue, jnp.where(is_green, blue - red, red - green))
-    angle = factor * third + chroma * jnp.where(is_red, 0.0, jnp.where(is_green, 2.0, 4.0))
-    angle = angle + 6 * turn * chroma
-    angle = jnp.where(angle < 0, angle + 6 * chroma, angle)
-    angle = jnp.where(angle >= 6 * chroma, angle - 6 * chroma, angle)
-
-    def channel(distance: Array) -> Array:
-        return value - chroma + jnp.minimum(jnp.maximum(distance, 0), chroma)
-
-    return [
-        channel(jnp.abs(angle - 3 * chroma) - chroma),
-        channel(2 * chroma - jnp.abs(angle - 2 * chroma)),
-        channel(2 * chroma - jnp.abs(angle - 4 * chroma)),
-    ]
-
-
 def _positions(
     corner: Array, extent: Array, crop_size: tuple[int, int], mirrored: Array | bool
 ) -> tuple[Array, Array]:
@@ -273,7 +223,3 @@ def _neighbours(old: int, new: Array, positions: Array) -> tuple[Array, Array, A
 
 
 _take = functools.partial(jnp.take, mode="clip")
-
-
-def _clipped(values: Array) -> Array:
-    return jnp.clip(values, 0, 255)

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from sdnjax.data.config import Data
 from sdnjax.data.images import normalize
 from sdnjax.data.tf_setup import tf
 from sdnjax.ops import augment as device
+from sdnjax.ops.colours import change_hsv, distort_colours
 
 PLAIN = Data(
     crop_size=(24, 32),
@@ -311,11 +313,11 @@ def distorted(on, colour, chance):
     if on == "device":
         return np.stack(distort_many(list(colour), draws), -1)[:, 0]
     data = tf.data.Dataset.from_tensor_slices(draws)
-    data = data.map(lambda d: tf.stack(host.distort_colours(tf.unstack(colour), d), -1))
+    data = data.map(lambda d: tf.stack(distort_colours(tf.unstack(colour), d, tf), -1))
     return next(data.batch(MANY).as_numpy_iterator())[:, 0]
 
 
-distort_many = jax.jit(jax.vmap(device.distort_colours, in_axes=(None, 0)))
+distort_many = jax.jit(jax.vmap(functools.partial(distort_colours, xp=jnp), in_axes=(None, 0)))
 
 
 @pytest.mark.parametrize("on", ON)
@@ -349,7 +351,7 @@ def test_contrast_comes_first_or_last(on):
     last = np.minimum(np.array([200.0, 150.0, 150.0]) * 1.5, 255)
     for row, expected in zip(draws, (first, last), strict=True):
         channels = [np.full((1, 1), c) for c in colour]
-        distort = host.distort_colours if on == "host" else jax.jit(device.distort_colours)
+        distort = functools.partial(distort_colours, xp=tf if on == "host" else jnp)
         made = np.ravel(distort(channels, row))
         np.testing.assert_allclose(made, expected, atol=1e-3)
 
@@ -386,7 +388,7 @@ def test_saturation_and_hue_of_every_colour(on):
     levels = np.array([0, 1, 90, 128, 200, 255])
     colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 3).astype(np.float32)
     colours = np.concatenate([colours, RNG.uniform(0, 255, (40, 3)).astype(np.float32)])
-    change = host.change_hsv if on == "host" else jax.jit(device.change_hsv)
+    change = functools.partial(change_hsv, xp=tf if on == "host" else jnp)
     for saturation, turn in ((1.5, 0.0), (0.5, 0.1), (1.3, -0.1), (1.0, 0.03)):
         saturation, turn = np.float32(saturation), np.float32(turn)
         made = np.stack(change(list(colours.T[:, None]), saturation, turn), -1)[0]
