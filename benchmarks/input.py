@@ -94,13 +94,20 @@ def write_files(kind: Kind, root: Path) -> list[Pair]:
     return pairs
 
 
-def rate(take: Callable[[], int], *, warm: int, timed: int) -> float:
-    """Images per second of `timed` calls, after `warm` that use up what was read ahead."""
-    for _ in range(warm):
-        take()
-    begin = time.perf_counter()
-    images = sum(take() for _ in range(timed))
-    return images / (time.perf_counter() - begin)
+def rate(take: Callable[[], int], *, warm: float = 2.0, timed: float = 3.0) -> float:
+    """Images per second of `timed` seconds, after a while in which this pipeline uses up what it
+    had read ahead and the others, which have just stopped, read ahead."""
+
+    def images_in(seconds: float) -> float:
+        begin = now = time.perf_counter()
+        images = 0
+        while now - begin < seconds:
+            images += take()
+            now = time.perf_counter()
+        return images / (now - begin)
+
+    images_in(warm)
+    return images_in(timed)
 
 
 def measure(kind: Kind, root: Path, workers: int, rounds: int) -> Row:
@@ -124,8 +131,7 @@ def measure(kind: Kind, root: Path, workers: int, rounds: int) -> Row:
         rates = {name: [] for name in turns}
         for _ in range(rounds):
             for name, take in turns.items():
-                # As long as the others need to fill their buffers again.
-                rates[name].append(rate(take, warm=8, timed=16))
+                rates[name].append(rate(take))
     pool.shutdown()
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return Row(

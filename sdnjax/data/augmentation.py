@@ -58,28 +58,30 @@ def finisher(data: Data) -> Callable:
     """The function (corners, down, right, extent, draws [10]) → image float32 [h, w, 3].
 
     It weighs the corners of a `Crop`, distorts colours, normalises and pads. XLA compiles it
-    into one loop over the pixels, which takes a sixth of the time of the single operations.
+    into two loops over the pixels, a tenth of the time of the single operations. One loop
+    would weigh the corners again for each channel that the colour of another depends on.
     """
     h, w = data.crop_size
     mean, inverse_std = normalization(data)
 
-    def finish(corners, down, right, extent, draws):
-        corners = tf.cast(tf.ensure_shape(corners, (4, h, w, 3)), tf.float32)
-        down = tf.ensure_shape(down, (h,))[:, None]
-        right = tf.ensure_shape(right, (w,))
-        inside = (tf.range(h) < extent[0])[:, None] & (tf.range(w) < extent[1])
+    def weigh(corners, down, right):
+        # Three values of a pixel or three pixels: it is the same to the processor.
+        corners = tf.cast(tf.reshape(corners, (4, h, w * 3)), tf.float32)
+        right = tf.repeat(tf.ensure_shape(right, (w,)), 3)
+        upper = corners[0] + (corners[1] - corners[0]) * right
+        lower = corners[2] + (corners[3] - corners[2]) * right
+        return upper + (lower - upper) * tf.ensure_shape(down, (h,))[:, None]
 
-        # Colour by colour from the start, or XLA would write down what lies between.
-        def channel(k):
-            upper = corners[0, ..., k] + (corners[1, ..., k] - corners[0, ..., k]) * right
-            lower = corners[2, ..., k] + (corners[3, ..., k] - corners[2, ..., k]) * right
-            return upper + (lower - upper) * down
-
-        channels = [channel(k) for k in range(3)]
+    def colour(image, extent, draws):
+        channels = tf.unstack(tf.reshape(image, (h, w, 3)), axis=-1)
         if data.photometric:
             channels = distort_colours(channels, tf.ensure_shape(draws, (10,)), tf)
+        inside = (tf.range(h) < extent[0])[:, None] & (tf.range(w) < extent[1])
         normalised = [(c - mean[k]) * inverse_std[k] for k, c in enumerate(channels)]
         return tf.stack([tf.where(inside, c, 0.0) for c in normalised], -1)
 
     start_xla()
-    return tf.function(finish, jit_compile=True)
+    weigh, colour = (tf.function(f, jit_compile=True) for f in (weigh, colour))
+    return lambda corners, down, right, extent, draws: colour(
+        weigh(corners, down, right), extent, draws
+    )

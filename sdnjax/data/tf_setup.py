@@ -21,6 +21,10 @@ for _kind in ("GPU", "TPU"):
     with contextlib.suppress(RuntimeError, ValueError):
         tf.config.set_visible_devices([], _kind)
 
+# The input pipeline's workers are parallel already; a second pool would only compete with them.
+with contextlib.suppress(RuntimeError):
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+
 
 @functools.cache
 def start_xla() -> None:
