@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -104,18 +103,14 @@ class TrainBatches(Iterator[Batch]):
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._loader = loader
         self._held = [iter(dataset.prefetch(2))]
-        # A thread of its own waits inside TensorFlow, where Ctrl-C would have to wait as well
-        # and is sometimes lost.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdnjax-batches")
         # Also at interpreter exit: TensorFlow's threads must not call Python after that.
-        self._finalizer = weakref.finalize(self, _stop, self._held, loader, self._thread)
-        self._next = self._thread.submit(next, self._held[0])
+        self._finalizer = weakref.finalize(self, _stop, self._held, loader)
 
     def __next__(self) -> Batch:
         if not self._held:
             raise StopIteration
         try:
-            fields, number, seconds, loaded = self._next.result()
+            fields, number, seconds, loaded = next(self._held[0])
         except StopIteration:
             self.close()
             raise
@@ -123,7 +118,6 @@ class TrainBatches(Iterator[Batch]):
             error = self._loader.errors[int(number.numpy()[~loaded][0])]
             self.close()
             raise error
-        self._next = self._thread.submit(next, self._held[0])
         for stage, spent in zip(STAGES, seconds.numpy().sum(0), strict=True):
             self.seconds[stage] += float(spent)
         # Not `.numpy()`, which would copy.
@@ -205,10 +199,8 @@ def _dataset(samples: tf.data.Dataset, loader: Loader, data: Data, seed: int) ->
     return samples.map(example, num_parallel_calls=data.workers).with_options(options)
 
 
-def _stop(held: list, loader: Loader, thread: ThreadPoolExecutor) -> None:
+def _stop(held: list, loader: Loader) -> None:
     """Lets calls under way return at once, then drops the iterator, which waits for them."""
     loader.stopped.set()
-    with contextlib.suppress(RuntimeError):  # of that thread itself, which may collect garbage
-        thread.shutdown()
     with contextlib.suppress(IndexError):
         held.pop()
