@@ -12,8 +12,10 @@ Needs PyTorch and OpenCV.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -59,13 +61,18 @@ KINDS = [
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One data set's result; rates are medians over the rounds, in images per second."""
+    """One data set's result; rates are medians over the rounds, in images per second.
+
+    The processors' milliseconds per image depend less on what else the machine does.
+    """
 
     name: str
     image_kilobytes: float
     ours: float
     theirs: float
     ratio: float
+    ours_cpu_ms: float
+    theirs_cpu_ms: float
     ours_decoding_alone: float
     theirs_decoding_alone: float
 
@@ -94,20 +101,34 @@ def write_files(kind: Kind, root: Path) -> list[Pair]:
     return pairs
 
 
-def rate(take: Callable[[], int], *, warm: float = 2.0, timed: float = 3.0) -> float:
-    """Images per second of `timed` seconds, after a while in which this pipeline uses up what it
-    had read ahead and the others, which have just stopped, read ahead."""
+def rate(take: Callable[[], int], *, warm: float = 2.0, timed: float = 3.0) -> np.ndarray:
+    """Images per second, and milliseconds of processors per image, over `timed` seconds.
 
-    def images_in(seconds: float) -> float:
+    Before, there is a while in which this pipeline uses up what it had read ahead, and the
+    others, which have just stopped, read ahead.
+    """
+
+    def images_in(seconds: float) -> np.ndarray:
         begin = now = time.perf_counter()
+        busy = cpu_seconds()
         images = 0
         while now - begin < seconds:
             images += take()
             now = time.perf_counter()
-        return images / (now - begin)
+        return np.array([images / (now - begin), 1e3 * (cpu_seconds() - busy) / images])
 
     images_in(warm)
     return images_in(timed)
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of its workers so far; of itself alone without /proc."""
+    total = time.process_time()
+    for worker in multiprocessing.active_children():
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def measure(kind: Kind, root: Path, workers: int, rounds: int) -> Row:
@@ -133,12 +154,15 @@ def measure(kind: Kind, root: Path, workers: int, rounds: int) -> Row:
             for name, take in turns.items():
                 rates[name].append(rate(take))
     pool.shutdown()
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+    speeds = {name: np.array(values)[:, 0] for name, values in rates.items()}
+    cpu = {name: float(np.median(np.array(values)[:, 1])) for name, values in rates.items()}
     return Row(
         name=kind.name,
         image_kilobytes=statistics.mean(p.image.stat().st_size for p in pairs) / 1000,
-        ratio=statistics.median(np.divide(rates["ours"], rates["theirs"])),
-        **medians,
+        ratio=float(np.median(speeds["ours"] / speeds["theirs"])),
+        ours_cpu_ms=cpu["ours"],
+        theirs_cpu_ms=cpu["theirs"],
+        **{name: float(np.median(values)) for name, values in speeds.items()},
     )
 
 
@@ -171,7 +195,8 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     print(
-        f"{'files like':<12}{'kB':>6}{'ours':>10}{'theirs':>10}{'ratio':>8}"
+        f"{'files like':<12}{'kB':>6}{'ours':>10}{'theirs':>9}{'ratio':>8}"
+        f"{'CPU ms: ours':>15}{'theirs':>9}{'ratio':>8}"
         f"{'decoding alone: ours':>24}{'theirs':>10}  (images/s; share of the time)"
     )
     for kind in KINDS:
@@ -182,8 +207,9 @@ def main() -> None:
         rows.append(row)
         ours, theirs = row.ours_decoding_alone, row.theirs_decoding_alone
         print(
-            f"{row.name:<12}{row.image_kilobytes:>6.0f}{row.ours:>10.1f}{row.theirs:>10.1f}"
-            f"{row.ratio:>8.2f}{ours:>17.1f} ({row.ours / ours:>4.0%})"
+            f"{row.name:<12}{row.image_kilobytes:>6.0f}{row.ours:>10.1f}{row.theirs:>9.1f}"
+            f"{row.ratio:>8.2f}{row.ours_cpu_ms:>15.1f}{row.theirs_cpu_ms:>9.1f}"
+            f"{row.theirs_cpu_ms / row.ours_cpu_ms:>8.2f}{ours:>17.1f} ({row.ours / ours:>4.0%})"
             f"{theirs:>10.1f} ({row.theirs / theirs:>4.0%})",
             flush=True,
         )
