@@ -239,10 +239,7 @@ def test_interrupt_and_exit_are_quiet(tmp_path):
     """Ctrl-C in the middle of an endless run: one KeyboardInterrupt, then a clean exit."""
     make_camvid(tmp_path / "camvid", size=(240, 320))
     code = f"""
-import signal
 from sdnjax.data import Data, train_batches
-# A shell's background job is started with Ctrl-C ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 data = Data(name="camvid", dir={str(tmp_path / "camvid")!r}, crop_size=(224, 224))
 try:
     for step, batch in enumerate(train_batches(data, seed=0, batch_size=8)):
