@@ -17,6 +17,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from tqdm import tqdm
+
 from sdnjax.data.cache import default_cache
 from sdnjax.data.locks import locked
 from sdnjax.errors import InputError
@@ -80,8 +82,6 @@ def download(url: str, relative: PurePath, *, progress: bool = True) -> None:
 
 def _copy_all(names: list[str], source, target, what: str, progress: bool) -> None:
     """Copies files between two epath folders, `_COMPLETE` last; sizes are compared."""
-    from tqdm import tqdm  # noqa: PLC0415
-
     newest, under_way = (source / _COMPLETE).read_bytes(), target / _UNDER_WAY
     goes_on = under_way.exists() and under_way.read_bytes() == newest
     if not goes_on:
