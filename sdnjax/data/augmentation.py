@@ -57,8 +57,8 @@ def finisher(data: Data) -> Callable:
     """The function (corners, down, right, extent, draws [10]) → image float32 [h, w, 3].
 
     It weighs the corners of a `Crop`, distorts colours, normalises and pads. XLA compiles it
-    into two loops over the pixels, a tenth of the time of the single operations. One loop
-    would weigh the corners again for each channel that the colour of another depends on.
+    into three loops over the pixels, a tenth of the time of the single operations. One loop
+    would do for each channel again what all three need.
     """
     h, w = data.crop_size
     mean, inverse_std = normalization(data)
@@ -66,24 +66,32 @@ def finisher(data: Data) -> Callable:
     def weigh(corners, down, right):
         # Three values of a pixel or three pixels: it is the same to the processor.
         corners = tf.cast(tf.reshape(corners, (4, h, w * 3)), tf.float32)
-        right = tf.repeat(tf.ensure_shape(right, (w,)), 3)
+        right = tf.ensure_shape(right, (w * 3,))
         upper = corners[0] + (corners[1] - corners[0]) * right
         lower = corners[2] + (corners[3] - corners[2]) * right
-        return upper + (lower - upper) * tf.ensure_shape(down, (h,))[:, None]
+        image = upper + (lower - upper) * tf.ensure_shape(down, (h,))[:, None]
+        return tf.reshape(image, (h, w, 3))
 
-    def colour(image, extent, draws):
-        channels = tf.unstack(tf.reshape(image, (h, w, 3)), axis=-1)
-        if data.photometric:
-            channels = distort_colours(channels, tf.ensure_shape(draws, (10,)))
+    def normalise(channels, extent):
         inside = (tf.range(h) < extent[0])[:, None] & (tf.range(w) < extent[1])
-        normalised = [(c - mean[k]) * inverse_std[k] for k, c in enumerate(channels)]
-        return tf.stack([tf.where(inside, c, 0.0) for c in normalised], -1)
+        channels = [(c - mean[k]) * inverse_std[k] for k, c in enumerate(channels)]
+        return tf.stack([tf.where(inside, c, 0.0) for c in channels], -1)
 
     start_xla()
-    weigh, colour = (tf.function(f, jit_compile=True) for f in (weigh, colour))
-    return lambda corners, down, right, extent, draws: colour(
-        weigh(corners, down, right), extent, draws
-    )
+    compiled = functools.partial(tf.function, jit_compile=True)
+    weigh = compiled(weigh)
+    first = compiled(lambda image, draws: begin_colours(tf.unstack(image, axis=-1), draws))
+    last = compiled(lambda draws, extent, *hsv: normalise(end_colours(*hsv, draws), extent))
+    plain = compiled(lambda image, extent: normalise(tf.unstack(image, axis=-1), extent))
+
+    def finish(corners, down, right, extent, draws):
+        image = weigh(corners, down, right)
+        if not data.photometric:
+            return plain(image, extent)
+        draws = tf.ensure_shape(draws, (10,))
+        return last(draws, extent, *first(image, draws))
+
+    return finish
 
 
 def distort_colours(channels, draws):
@@ -93,44 +101,49 @@ def distort_colours(channels, draws):
     two by a coin; saturation × 0.5–1.5 and hue ± 18/180 of a turn, in HSV. The first five of
     `draws` [10] decide what happens, in this order with the coin last, the others how much.
     """
+    return end_colours(*begin_colours(channels, draws), draws)
+
+
+def begin_colours(channels, draws):
+    """The first half of `distort_colours`, to value, chroma and angle; see `to_angle`."""
     happens, amount = draws[:5] < 0.5, draws[5:]
     brightness = tf.where(happens[0], 64 * amount[0] - 32, 0.0)
-    contrast = tf.where(happens[1], 0.5 + amount[1], 1.0)
+    contrast = tf.where(happens[1] & happens[4], 0.5 + amount[1], 1.0)
     saturation = tf.where(happens[2], 0.5 + amount[2], 1.0)
     turn = tf.where(happens[3], (2 * amount[3] - 1) * np.float32(18 / 180), 0.0)
-    first = tf.where(happens[4], contrast, 1.0)
-    last = tf.where(happens[4], 1.0, contrast)
-    channels = [_clipped(_clipped(c + brightness) * first) for c in channels]
-    changed = change_hsv(channels, saturation, turn)
-    either = happens[2] | happens[3]
-    return [
-        _clipped(tf.where(either, new, old) * last)
-        for new, old in zip(changed, channels, strict=True)
-    ]
+    channels = [_clipped(_clipped(c + brightness) * contrast) for c in channels]
+    return to_angle(channels, saturation, turn)
 
 
-def change_hsv(channels, saturation, turn):
-    """Multiplies the saturation of RGB, to at most 1, and turns the hue by |turn| ≤ 1.
+def end_colours(value, chroma, angle, draws):
+    """The second half of `distort_colours`, back to red, green and blue."""
+    happens, amount = draws[:5] < 0.5, draws[5:]
+    contrast = tf.where(happens[1] & ~happens[4], 0.5 + amount[1], 1.0)
+    return [_clipped(c * contrast) for c in from_angle(value, chroma, angle)]
 
-    Without going to HSV and back: value V and chroma C = V − min are kept apart, a factor f of
-    the saturation moves each channel to V − f·(V − channel), and the hue, measured in units of
-    C so that nothing is divided, is an angle H of [0, 6C) that the channels follow piecewise
-    linearly.
+
+def to_angle(channels, saturation, turn):
+    """Value, chroma and angle of RGB after a change of saturation, to at most 1, and hue.
+
+    The value V and the chroma C = V − min stand for HSV, where S = C / V; a factor of the
+    saturation is one of C. The hue, in units of C so that nothing is divided, is an angle of
+    [0, 6C); `turn`, between −1 and 1, is in full turns.
     """
     red, green, blue = channels
     value = tf.maximum(tf.maximum(red, green), blue)
     chroma = value - tf.minimum(tf.minimum(red, green), blue)
     factor = tf.minimum(saturation, value / tf.maximum(chroma, 1e-6))
+    is_red, is_green = red == value, green == value
+    third = tf.where(is_red, green - blue, tf.where(is_green, blue - red, red - green))
     chroma *= factor
-    angle = factor * tf.where(
-        red == value,
-        green - blue,
-        tf.where(green == value, blue - red, red - green),
-    )
-    angle += chroma * tf.where(red == value, 0.0, tf.where(green == value, 2.0, 4.0))
+    angle = factor * third + chroma * tf.where(is_red, 0.0, tf.where(is_green, 2.0, 4.0))
     angle += 6 * turn * chroma
     angle = tf.where(angle < 0, angle + 6 * chroma, angle)
-    angle = tf.where(angle >= 6 * chroma, angle - 6 * chroma, angle)
+    return value, chroma, tf.where(angle >= 6 * chroma, angle - 6 * chroma, angle)
+
+
+def from_angle(value, chroma, angle):
+    """Red, green and blue; each follows the angle piecewise linearly."""
 
     def channel(distance):
         return value - chroma + tf.minimum(tf.maximum(distance, 0.0), chroma)

@@ -181,33 +181,32 @@ def distort_colours(channels: list[Array], draws: Array) -> list[Array]:
     turn = jnp.where(happens[3], (2 * amount[3] - 1) * np.float32(18 / 180), 0)
     first, last = jnp.where(happens[4], contrast, 1), jnp.where(happens[4], 1, contrast)
     channels = [_clipped(_clipped(c + brightness) * first) for c in channels]
-    changed = change_hsv(channels, saturation, turn)
-    either = happens[2] | happens[3]
-    return [
-        _clipped(jnp.where(either, new, old) * last)
-        for new, old in zip(changed, channels, strict=True)
-    ]
+    value, chroma, angle = to_angle(channels, saturation, turn)
+    return [_clipped(c * last) for c in from_angle(value, chroma, angle)]
 
 
-def change_hsv(channels: list[Array], saturation: Array, turn: Array) -> list[Array]:
-    """Multiplies the saturation of RGB, to at most 1, and turns the hue by |turn| ≤ 1.
+def to_angle(channels: list[Array], saturation: Array, turn: Array) -> tuple[Array, ...]:
+    """Value, chroma and angle of RGB after a change of saturation, to at most 1, and hue.
 
-    Without going to HSV and back: value V and chroma C = V − min are kept apart, a factor f of
-    the saturation moves each channel to V − f·(V − channel), and the hue, measured in units of
-    C so that nothing is divided, is an angle H of [0, 6C) that the channels follow piecewise
-    linearly.
+    The value V and the chroma C = V − min stand for HSV, where S = C / V; a factor of the
+    saturation is one of C. The hue, in units of C so that nothing is divided, is an angle of
+    [0, 6C); `turn`, between −1 and 1, is in full turns.
     """
     red, green, blue = channels
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     factor = jnp.minimum(saturation, value / jnp.maximum(chroma, 1e-6))
-    chroma = chroma * factor
     is_red, is_green = red == value, green == value
     third = jnp.where(is_red, green - blue, jnp.where(is_green, blue - red, red - green))
+    chroma = chroma * factor
     angle = factor * third + chroma * jnp.where(is_red, 0.0, jnp.where(is_green, 2.0, 4.0))
     angle = angle + 6 * turn * chroma
     angle = jnp.where(angle < 0, angle + 6 * chroma, angle)
-    angle = jnp.where(angle >= 6 * chroma, angle - 6 * chroma, angle)
+    return value, chroma, jnp.where(angle >= 6 * chroma, angle - 6 * chroma, angle)
+
+
+def from_angle(value: Array, chroma: Array, angle: Array) -> list[Array]:
+    """Red, green and blue; each follows the angle piecewise linearly."""
 
     def channel(distance: Array) -> Array:
         return value - chroma + jnp.minimum(jnp.maximum(distance, 0), chroma)
