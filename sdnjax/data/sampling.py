@@ -26,9 +26,9 @@ class Crop(NamedTuple):
 
     Pixel (i, j) of the image is a bilinear mean of four of the file's: `corners` uint8
     [4, h, w, 3] holds the upper left, upper right, lower left and lower right one, `down`
-    float32 [h] and `right` [w] the weights of the lower and the right ones. Only `extent`
-    int32 [2] of the crop is covered; beyond it `label` uint8 [h, w] is 255 and `superpixels`
-    int32 [h, w] (if there are any) −1, and corners mean nothing.
+    float32 [h] and `right` [3w] the weights of the lower and the right ones, for each of the
+    3w values of a row. Only `extent` int32 [2] of the crop is covered; beyond it `label` uint8
+    [h, w] is 255 and `superpixels` int32 [h, w] (if there are any) −1, and corners mean nothing.
     """
 
     corners: np.ndarray
@@ -75,7 +75,7 @@ def sample(
     return Crop(
         corners,
         down,
-        right,
+        right.repeat(3),
         np.array([height, width], np.int32),
         padded(label, IGNORE),
         None if superpixels is None else padded(superpixels, -1),

@@ -15,7 +15,7 @@ from sdnjax.data.config import Data
 from sdnjax.data.images import normalize
 from sdnjax.data.tf_setup import tf
 from sdnjax.ops import augment as device
-from sdnjax.ops.colours import change_hsv, distort_colours
+from sdnjax.ops.colours import distort_colours, from_angle, to_angle
 
 PLAIN = Data(
     crop_size=(24, 32),
@@ -388,7 +388,11 @@ def test_saturation_and_hue_of_every_colour(on):
     levels = np.array([0, 1, 90, 128, 200, 255])
     colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 3).astype(np.float32)
     colours = np.concatenate([colours, RNG.uniform(0, 255, (40, 3)).astype(np.float32)])
-    change = functools.partial(change_hsv, xp=tf if on == "host" else jnp)
+    xp = tf if on == "host" else jnp
+
+    def change(channels, saturation, turn):
+        return from_angle(*to_angle(channels, saturation, turn, xp), xp)
+
     for saturation, turn in ((1.5, 0.0), (0.5, 0.1), (1.3, -0.1), (1.0, 0.03)):
         saturation, turn = np.float32(saturation), np.float32(turn)
         made = np.stack(change(list(colours.T[:, None]), saturation, turn), -1)[0]
