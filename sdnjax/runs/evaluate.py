@@ -53,7 +53,7 @@ def evaluate_run(
       report: takes each line meant for people, on the first of several processes.
     """
     if jax.process_index() > 0:
-        report = _silent
+        report = silent
     network = load_network(workdir, step, model)
     split = split or experiment.data.val_split
     space = label_space_of(experiment.data)
@@ -136,7 +136,7 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -
         rows.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
 
 
-def _silent(line: str) -> None:
+def silent(line: str) -> None:
     """Of several processes, one reports."""
 
 

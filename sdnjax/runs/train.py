@@ -18,7 +18,7 @@ from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.ops import augment_batch
 from sdnjax.runs.bottleneck import bottleneck
-from sdnjax.runs.evaluate import evaluate_split, report_failures
+from sdnjax.runs.evaluate import evaluate_split, report_failures, silent
 from sdnjax.runs.network import abstract_state, check_classes, count_parameters
 from sdnjax.runs.workdir import describe_run, open_workdir
 from sdnjax.training.checkpoints import (
@@ -56,7 +56,7 @@ def train(
     """
     workdir = Path(workdir)
     if jax.process_index() > 0:
-        report = _silent
+        report = silent
     train_source = open_source(experiment.data, experiment.data.train_split)
     val_source = open_source(experiment.data, experiment.data.val_split)
     space = train_source.label_space
@@ -129,10 +129,6 @@ def train(
     if int(state.step) < experiment.steps:
         report(f"stopped at step {int(state.step)}, saved; --resume goes on from there")
     return state
-
-
-def _silent(line: str) -> None:
-    """Of several processes, one reports."""
 
 
 def _augmentation(experiment: Experiment, space: LabelSpace) -> Callable[[Batch], Batch]:
