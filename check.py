@@ -12,9 +12,10 @@ The exit status is 1 if anything cannot be used.
 import sys
 from pathlib import Path
 
-from sdnjax.config import OneLineParser, load_config
+from sdnjax.commands.command_line import parse_experiment, run
+from sdnjax.config_file import load_config
 from sdnjax.experiment import Experiment
-from sdnjax.runs.command_line import parse_experiment, run
+from sdnjax.options import OneLineParser
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
         parser, "configuration file", lambda path: load_config(path, Experiment)
     )
 
-    from sdnjax.runs.check import check_split  # noqa: PLC0415  (imports TensorFlow: not for --help)
+    from sdnjax.commands.check import check_split  # noqa: PLC0415  (imports TensorFlow: not for --help)
 
     data = experiment.data
     results = check_split(

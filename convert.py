@@ -14,17 +14,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdnjax.config import OneLineParser, load_config, nearest
+from sdnjax.commands.command_line import parse_experiment, run
+from sdnjax.commands.compare import KINDS, compare_run
+from sdnjax.commands.convert import from_torch, write_torch
+from sdnjax.commands.workdir import load_experiment
+from sdnjax.config_file import load_config
 from sdnjax.convert.tables import TABLES
 from sdnjax.data.sources import label_space_of
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, unknown
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model
 from sdnjax.models.summary import format_summary, summarize
-from sdnjax.runs.command_line import parse_experiment, run
-from sdnjax.runs.compare import KINDS, compare_run
-from sdnjax.runs.convert import from_torch, write_torch
-from sdnjax.runs.workdir import load_experiment
+from sdnjax.options import OneLineParser
 
 TABLE = f"format of the foreign names: {', '.join(TABLES)} [that of the network]"
 
@@ -197,8 +198,7 @@ def main() -> int:
         return 0
     verb, *argv = sys.argv[1:]
     if verb not in VERBS:
-        hint = nearest(verb, VERBS) or f"; there are {', '.join(VERBS)}"
-        raise InputError(f"unknown verb {verb!r}{hint}")
+        raise unknown("unknown verb", verb, VERBS)
     return VERBS[verb](argv)
 
 

@@ -17,8 +17,7 @@ pixels and NAME_confusion.png with its picture.
 import sys
 from pathlib import Path
 
-from sdnjax.config import OneLineParser
-from sdnjax.runs.command_line import (
+from sdnjax.commands.command_line import (
     add_distributed,
     add_on_bad_image,
     add_protocol,
@@ -26,7 +25,8 @@ from sdnjax.runs.command_line import (
     parse_experiment,
     run,
 )
-from sdnjax.runs.workdir import load_experiment
+from sdnjax.commands.workdir import load_experiment
+from sdnjax.options import OneLineParser
 from sdnjax.training.sharding import join_processes
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     add_on_bad_image(parser)
     arguments, experiment = parse_experiment(parser, "work directory", by_protocol(load_experiment))
 
-    from sdnjax.runs.evaluate import evaluate_run  # noqa: PLC0415  (imports TensorFlow: not for --help)
+    from sdnjax.commands.evaluate import evaluate_run  # noqa: PLC0415  (imports TensorFlow: not for --help)
 
     if arguments.distributed:
         join_processes()

@@ -16,17 +16,17 @@ ADE20K.
 import sys
 from pathlib import Path
 
-from sdnjax.config import OneLineParser
-from sdnjax.runs.command_line import (
+from sdnjax.commands.command_line import (
     add_on_bad_image,
     add_protocol,
     by_protocol,
     parse_experiment,
     run,
 )
-from sdnjax.runs.predict import predict_pictures
-from sdnjax.runs.submission import FORMATS
-from sdnjax.runs.workdir import load_experiment
+from sdnjax.commands.predict import predict_pictures
+from sdnjax.commands.submission import FORMATS
+from sdnjax.commands.workdir import load_experiment
+from sdnjax.options import OneLineParser
 
 
 def main() -> None:

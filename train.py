@@ -11,9 +11,10 @@ Ctrl-C saves and stops; --resume goes on exactly there.
 import sys
 from pathlib import Path
 
-from sdnjax.config import OneLineParser, load_config
+from sdnjax.commands.command_line import add_distributed, add_on_bad_image, parse_experiment, run
+from sdnjax.config_file import load_config
 from sdnjax.experiment import Experiment
-from sdnjax.runs.command_line import add_distributed, add_on_bad_image, parse_experiment, run
+from sdnjax.options import OneLineParser
 from sdnjax.training.sharding import join_processes
 
 
@@ -29,7 +30,7 @@ def main() -> int:
         parser, "configuration file", lambda path: load_config(path, Experiment)
     )
 
-    from sdnjax.runs.train import train  # noqa: PLC0415  (imports TensorFlow: not for --help)
+    from sdnjax.commands.train import train  # noqa: PLC0415  (imports TensorFlow: not for --help)
 
     if arguments.distributed:
         join_processes()

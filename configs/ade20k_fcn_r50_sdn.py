@@ -16,11 +16,11 @@ batch norm over the global batch; cross-entropy plus 0.4 of the auxiliary head's
 literal one (no reduction, Φ 2048 → 2048), 83.9 M parameters of its own. Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

@@ -13,11 +13,11 @@ Recipe as in `ade20k_fcn_r50_sdn.py`, without an auxiliary head. Stage i is guid
 i + 1, the last by Φ; no parameters are shared. Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

@@ -15,11 +15,11 @@ to -1…1; 160k steps of 16 images; AdamW without weight decay, 6e-5 → 0, poly
 512. Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

@@ -11,11 +11,11 @@ valannot/*.png. 80 epochs of 367 images; for a short look on a CPU:
 The paper has no CamVid results: this is a small real data set to work with.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
-from sdnjax.inference.config import Evaluation
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

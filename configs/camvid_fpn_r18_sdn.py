@@ -6,11 +6,11 @@ FOLDER as for `camvid_fcn_r18_sdn.py`. The multi-scale case of the neck: stage i
 stage i + 1, the last one by Φ. The paper has no CamVid results.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
-from sdnjax.inference.config import Evaluation
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

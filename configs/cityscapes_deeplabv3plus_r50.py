@@ -15,11 +15,11 @@ with momentum 0.9 and weight decay 5e-4, 0.01 poly 0.9. Whole images in evaluati
 distortion and the class rule are choices: the paper names none. Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

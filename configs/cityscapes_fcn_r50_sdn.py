@@ -16,11 +16,11 @@ windows 769/513; 80k steps of 8 images; SGD with momentum 0.9 and weight decay 5
 reduction, Φ 2048 → 2048), 83.9 M parameters of its own. Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

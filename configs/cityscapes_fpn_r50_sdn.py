@@ -14,11 +14,11 @@ evaluation (a choice: the paper names neither); 80k steps of 8 images; SGD as in
 `cityscapes_fcn_r50_sdn.py`. Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

@@ -17,11 +17,11 @@ the place of the necks (the four branches before they are joined) are choices: t
 Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

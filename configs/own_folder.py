@@ -13,11 +13,11 @@ A place to start from, no result: choose the crop as large as memory allows, and
 as make some dozens of passes over the images (steps × batch_size / images).
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
-from sdnjax.inference.config import Evaluation
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

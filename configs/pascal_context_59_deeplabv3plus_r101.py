@@ -14,11 +14,11 @@ weight decay 5e-4, 0.01 poly 0.9. mmsegmentation's baseline on these data differ
 Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

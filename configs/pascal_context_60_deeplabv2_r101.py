@@ -9,11 +9,11 @@ NeurIPS 2018), Table 2, mIoU with background as a class: "Sim-Deeplab" 101, whic
 `voc2012_aug_deeplabv2_r101.py`, 200 epochs of 4,998 images. Not run to the end by us.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

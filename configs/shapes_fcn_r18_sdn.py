@@ -7,11 +7,11 @@ The data set is generated on first use. With `shapes_fcn_r18.py` the two halves 
 of the paper.
 """
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
-from sdnjax.inference.config import Evaluation
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import Model, Neck
-from sdnjax.training.config import Optimizer
+from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:

@@ -17,15 +17,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from sdnjax.config import load_config
+from sdnjax.commands.command_line import run
+from sdnjax.commands.train import train
+from sdnjax.commands.trained import Trained, count_parameters, load_network
+from sdnjax.config_file import load_config
 from sdnjax.data.images import normalize
 from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.runs.command_line import run
-from sdnjax.runs.network import Network, count_parameters, load_network
-from sdnjax.runs.train import train
 from sdnjax.training.loop import compile_step
 from sdnjax.training.metrics_log import read_metrics
 from sdnjax.training.optimizer import make_optimizer
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"pictures: {arguments.out / 'comparison.png'}, {arguments.out / 'legend.png'}")
 
 
-def time_per_step(networks: dict[str, Network], rounds: int = 9) -> dict[str, float]:
+def time_per_step(networks: dict[str, Trained], rounds: int = 9) -> dict[str, float]:
     """Median seconds of a train step of each network, their steps taking turns."""
     ready = {}
     for title, network in networks.items():
@@ -112,7 +112,7 @@ def table(networks: dict, scores: dict, seconds: dict) -> str:
     return "\n".join(lines)
 
 
-def comparison(networks: dict[str, Network], out: Path, scenes: int = 5) -> None:
+def comparison(networks: dict[str, Trained], out: Path, scenes: int = 5) -> None:
     """The sheet of pictures, from the first validation scenes."""
     first = next(iter(networks.values()))
     data, palette = first.experiment.data, first.palette

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sdnjax.config import check_types, setting
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
-from sdnjax.inference.config import Evaluation
-from sdnjax.models.config import Model
-from sdnjax.training.config import Optimizer
+from sdnjax.inference.protocols import Evaluation
+from sdnjax.models.model_settings import Model
+from sdnjax.settings import check_types, setting
+from sdnjax.training.optimizer import Optimizer
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pytest
         "sdnjax",
         "sdnjax.ops, sdnjax.models, sdnjax.metrics, sdnjax.losses, sdnjax.visualize",
         "sdnjax.convert",
-        "sdnjax.experiment, sdnjax.inference.evaluation, sdnjax.training.loop",
-        "sdnjax.runs.predict",
-        "sdnjax.runs.convert, sdnjax.runs.compare",
+        "sdnjax.experiment, sdnjax.inference.scoring, sdnjax.training.loop",
+        "sdnjax.commands.predict",
+        "sdnjax.commands.convert, sdnjax.commands.compare",
     ],
 )
 def test_no_tensorflow_and_no_pytorch(modules):
@@ -24,7 +24,7 @@ def test_no_tensorflow_and_no_pytorch(modules):
     assert done.stdout.strip() == "set()"
 
 
-# What each package may import of the library, besides itself, `config` and `errors`.
+# What each package may import of the library, besides itself, settings and errors.
 MAY_IMPORT = {
     "ops": set(),
     "metrics": set(),
@@ -40,7 +40,7 @@ MAY_IMPORT = {
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_arrows_point_one_way(package, request):
-    allowed = MAY_IMPORT[package] | {package, "config", "errors"}
+    allowed = MAY_IMPORT[package] | {package, "settings", "options", "errors"}
     for path in (request.config.rootpath / "sdnjax" / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module:

@@ -16,7 +16,6 @@ and, if it needs them,
                                loading wants
 """
 
-from sdnjax.convert.export import to_torch
 from sdnjax.convert.load import DoesNotFit, load
 from sdnjax.convert.rows import (
     LAYOUTS,
@@ -28,6 +27,7 @@ from sdnjax.convert.rows import (
     layer_norm,
     linear,
 )
+from sdnjax.convert.store import to_torch
 
 __all__ = [
     "LAYOUTS",

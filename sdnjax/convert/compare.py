@@ -11,12 +11,11 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from sdnjax.config import nearest
 from sdnjax.convert.rows import Row, to_ours
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, did_you_mean
 from sdnjax.models.calls import record_calls
 
-Layout = Literal["auto", "nchw", "nhwc"]
+AxisOrder = Literal["auto", "nchw", "nhwc"]
 
 
 class Difference(NamedTuple):
@@ -43,7 +42,7 @@ def compare_activations(
     saved: Mapping[str, np.ndarray],
     images: np.ndarray,
     *,
-    layout: Layout = "auto",
+    layout: AxisOrder = "auto",
 ) -> list[Difference]:
     """Runs the network in evaluation and compares what was saved elsewhere.
 
@@ -68,7 +67,7 @@ def compare_activations(
         ours = modules[name] + "/" if modules.get(name, "") + "/" in here else name
         if ours not in here:
             known = [*modules, *(k for k in here if not k.endswith("/"))]
-            hint = nearest(name, known, most=3)
+            hint = did_you_mean(name, known, most=3)
             raise InputError(f"{name!r} is no module of this format and no output here{hint}")
         theirs = _as_ours(name, np.asarray(array), here[ours].shape, layout)
         found.append((order[ours], difference(name, ours.rstrip("/"), here[ours], theirs)))
@@ -241,7 +240,7 @@ def _activations(
     return {name: np.asarray(x) for name, x in found.items()}, order
 
 
-def _as_ours(name: str, array: np.ndarray, shape: tuple[int, ...], layout: Layout) -> np.ndarray:
+def _as_ours(name: str, array: np.ndarray, shape: tuple[int, ...], layout: AxisOrder) -> np.ndarray:
     """A saved array with channels last, tokens on their grid."""
     if array.ndim == 3 and len(shape) == 4 and array.shape[1] == shape[1] * shape[2]:
         return array.reshape(array.shape[0], *shape[1:3], -1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from sdnjax.config import nearest
 from sdnjax.convert import (
     augreg_vit,
     efficientnet_lite,
@@ -26,7 +25,7 @@ from sdnjax.convert import (
     timm_vit,
     torchvision_resnet,
 )
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, unknown
 
 # Of a network's family, by how its name begins: whole networks where there are such checkpoints,
 # else backbones.
@@ -69,6 +68,5 @@ def find_table(name: str | None, model_name: str) -> ModuleType:
                 return table
         raise InputError(f"{model_name} has no table of its own; name one of {', '.join(TABLES)}")
     if name not in TABLES:
-        hint = nearest(name, TABLES) or f"; there are {', '.join(TABLES)}"
-        raise InputError(f"no table {name!r} of foreign names{hint}")
+        raise unknown("no table", name, TABLES)
     return TABLES[name]

@@ -8,7 +8,7 @@ and prepared data sets need them.
 import importlib
 
 _HOME = {
-    "Data": "config",
+    "Data": "data_settings",
     "Example": "examples",
     "Failures": "sources",
     "LabelSpace": "label_spaces",

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.images import normalization
 from sdnjax.data.sampling import COLOUR_DRAWS, DRAWS, sample
 from sdnjax.data.tf_setup import start_xla, tf

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.examples import Example
 from sdnjax.data.sources import Failures, load_example, open_source
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 
 # What Pillow's decoders raise for damaged data, besides OSError.

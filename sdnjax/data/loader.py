@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from sdnjax.data import tf_png  # noqa: F401 (decode_image uses it once it is there)
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.examples import Example, Source, decode
 from sdnjax.data.label_spaces import IGNORE
 from sdnjax.data.sampling import sample

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sdnjax.data.augmentation import example_draws, finisher
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.evaluation import EvaluationExamples, evaluation_examples
 from sdnjax.data.examples import Source
 from sdnjax.data.loader import STAGES, Loader

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sdnjax.config import OneLineParser
 from sdnjax.data import buckets
 from sdnjax.data.archives import find_archives, unpack
 from sdnjax.data.builders import BUILDERS, builder_class
@@ -26,6 +25,7 @@ from sdnjax.data.locks import Lock
 from sdnjax.data.prepared import VERSIONS, is_prepared, prepared_dir
 from sdnjax.data.superpixels import MOST_SEGMENTS, require_scikit_image
 from sdnjax.errors import InputError
+from sdnjax.options import OneLineParser
 
 _HELP = """Prepares a data set once, so that training reads it with random access.
 

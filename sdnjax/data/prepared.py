@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdnjax.config import nearest
 from sdnjax.data import buckets
 from sdnjax.data.cache import default_cache
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.examples import Encoded, Source
 from sdnjax.data.label_spaces import label_space
 from sdnjax.data.layouts import LAYOUTS
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, unknown
 
 # Of the data sets that can be prepared; a user's own folder is always read as it is.
 VERSIONS = {
@@ -109,9 +108,7 @@ class PreparedSource(Source):
             reason = " ".join(str(error).split())[:120]
             raise InputError(f"{self._dir}: damaged, prepare it again ({reason})") from error
         if split not in builder.info.splits:
-            splits = list(builder.info.splits)
-            hint = nearest(split, splits) or f"; it has {', '.join(splits)}"
-            raise InputError(f"{self._dir} has no split {split!r}{hint}")
+            raise unknown(f"{self._dir} has no split", split, builder.info.splits)
         coded = [feature for feature in builder.info.features if feature != "name"]
         skip = tfds.decode.SkipDecoding()
         self._records = builder.as_data_source(split, decoders=dict.fromkeys(coded, skip))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.label_spaces import IGNORE
 
 DRAWS = 34

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.examples import Encoded, Example, Source, read_pair
 from sdnjax.data.label_spaces import FOLDER, LabelSpace, label_space
 from sdnjax.data.label_spaces.class_file import read_classes

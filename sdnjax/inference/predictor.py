@@ -15,8 +15,8 @@ from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from sdnjax.inference import glue
-from sdnjax.inference.config import Evaluation
 from sdnjax.inference.geometry import bucket, scaled_size, strip_height, strips
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.inference.views import Compiled, ScaledView
 from sdnjax.ops import resize_bilinear
 

@@ -10,8 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.config import nearest
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, unknown
 from sdnjax.models import families
 from sdnjax.models.backbones import mit, swin, vit
 from sdnjax.models.families import Common, Network
@@ -54,8 +53,7 @@ MODELS: dict[str, tuple[Callable[[Any, Common], Network], int | str]] = {
 def check_name(name: str) -> None:
     """Raises InputError that suggests the nearest name if there is no such network."""
     if name not in MODELS:
-        hint = nearest(name, MODELS, most=3) or f"; known: {', '.join(MODELS)}"
-        raise InputError(f"unknown model {name!r}{hint}")
+        raise unknown("unknown model", name, MODELS, most=3)
 
 
 def create_model(

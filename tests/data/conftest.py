@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from tests.data.miniatures import png
 
 

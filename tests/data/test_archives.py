@@ -10,7 +10,7 @@ import pytest
 
 from sdnjax.data import archives as module
 from sdnjax.data.archives import find_archives, unpack
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.layouts import LAYOUTS
 from sdnjax.data.prepare import main
 from sdnjax.data.sources import open_source

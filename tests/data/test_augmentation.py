@@ -11,7 +11,7 @@ import pytest
 
 from sdnjax.data import augmentation as host
 from sdnjax.data import sampling
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.images import normalize
 from sdnjax.data.tf_setup import tf
 from sdnjax.ops import augment as device

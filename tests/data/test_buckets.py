@@ -9,7 +9,7 @@ from etils import epath
 from etils.epath import gpath
 
 from sdnjax.data import buckets
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.prepare import main, prepare
 from sdnjax.data.prepared import PreparedSource
 from sdnjax.data.sources import open_source

@@ -5,7 +5,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from sdnjax.data.builders import BUILDERS, base, builder_class
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.layouts import LAYOUTS
 from sdnjax.data.prepare import prepare
 from sdnjax.data.prepared import VERSIONS

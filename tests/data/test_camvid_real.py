@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.evaluation import evaluation_examples
 from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import open_source

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sdnjax.data import examine as module
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.examine import examine
 from sdnjax.data.items import items_of, recipe_of
 from sdnjax.data.prepare import main

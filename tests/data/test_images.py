@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.images import decode_image, decode_label, normalize, read_image, read_label
 from sdnjax.errors import InputError
 from tests.data.conftest import one_line, png

@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.evaluation import evaluation_examples
 from sdnjax.data.examples import canonical_label, decode
 from sdnjax.data.images import read_image

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.sources import label_space_of, open_source
 from sdnjax.errors import InputError
 from tests.data import miniatures

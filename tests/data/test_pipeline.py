@@ -36,7 +36,7 @@ def same(a, b):
 @pytest.fixture(scope="module", params=["host", "device"])
 def unbroken(request, camvid_dir, tmp_path_factory):
     """Settings and six batches, augmented on the host, or left to the device."""
-    from sdnjax.data.config import Data
+    from sdnjax.data.data_settings import Data
 
     if request.param == "device":  # images of one size
         camvid_dir = make_camvid(tmp_path_factory.mktemp("one") / "camvid", taller=0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sdnjax.data import loader
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError

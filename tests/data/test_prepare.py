@@ -12,7 +12,7 @@ import pytest
 
 from sdnjax.data import examine, items
 from sdnjax.data import prepare as prepare_module
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.locks import Lock
 from sdnjax.data.prepare import main, prepare
 from sdnjax.data.shapes import render_scene

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.layouts import LAYOUTS
 from sdnjax.data.prepare import main, prepare
 from sdnjax.data.sources import open_source

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.label_spaces import IGNORE
 from sdnjax.data.sources import Failures, load_example, open_source
 from sdnjax.errors import InputError

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sdnjax.data import superpixels as module
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.prepare import main, prepare
 from sdnjax.data.sources import open_source
 from sdnjax.data.superpixels import decode_superpixels, encode_superpixels, slic

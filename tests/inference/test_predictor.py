@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sdnjax.inference.config import Evaluation
 from sdnjax.inference.geometry import bucket
 from sdnjax.inference.predictor import Predictor
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.models.layers import conv
 from tests.inference.fake import Fake, fake_logits
 from tests.inference.statement import probabilities
@@ -201,7 +201,7 @@ def test_memory_of_a_large_image():
     """4096×8192, 19 classes: less than the logits of the whole image, 2.5 GB, image included."""
     code = (
         "import resource, numpy as np, jax\n"
-        "from sdnjax.inference.config import Evaluation\n"
+        "from sdnjax.inference.protocols import Evaluation\n"
         "from sdnjax.inference.predictor import Predictor\n"
         "from tests.inference.fake import Fake\n"
         "image = np.zeros((4096, 8192, 3), np.float32)\n"

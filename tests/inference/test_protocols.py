@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from sdnjax.errors import InputError
-from sdnjax.inference.config import Evaluation
-from sdnjax.inference.evaluation import evaluate
 from sdnjax.inference.predictor import Predictor
-from sdnjax.inference.protocols import PROTOCOLS, protocol, protocol_name
+from sdnjax.inference.protocols import PROTOCOLS, Evaluation, protocol, protocol_name
+from sdnjax.inference.scoring import evaluate
 from sdnjax.metrics import confusion_matrix
 from tests.inference.fake import Fake, fake_logits
 from tests.inference.statement import probabilities

@@ -17,8 +17,7 @@ from sdnjax.training.checkpoints import (
     load_items,
     restore_state,
 )
-from sdnjax.training.config import Optimizer
-from sdnjax.training.optimizer import make_optimizer
+from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import replicated
 from sdnjax.training.state import create_state
 from tests.training.test_step import mesh_of

@@ -19,11 +19,10 @@ from sdnjax.training.checkpoints import (
     finished_steps,
     restore_state,
 )
-from sdnjax.training.config import Optimizer
 from sdnjax.training.feed import Feed
 from sdnjax.training.loop import compile_step, fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
-from sdnjax.training.optimizer import make_optimizer
+from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import replicated, split_by_batch
 from sdnjax.training.state import create_state
 from sdnjax.training.step import make_train_step

@@ -6,8 +6,7 @@ import optax
 import pytest
 
 from sdnjax.errors import InputError
-from sdnjax.training.config import Optimizer
-from sdnjax.training.optimizer import make_optimizer, poly_schedule
+from sdnjax.training.optimizer import Optimizer, make_optimizer, poly_schedule
 
 
 def test_poly_is_the_papers():

@@ -7,9 +7,8 @@ import pytest
 
 from sdnjax.errors import InputError
 from sdnjax.models import create_model
-from sdnjax.training.config import Optimizer
 from sdnjax.training.loop import compile_step
-from sdnjax.training.optimizer import make_optimizer
+from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import data_mesh, replicated, to_global
 from sdnjax.training.state import create_state
 from sdnjax.training.step import make_train_step

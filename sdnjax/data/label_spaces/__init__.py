@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sdnjax.config import nearest
 from sdnjax.data.label_spaces.ade20k import ADE20K
 from sdnjax.data.label_spaces.camvid import CAMVID
 from sdnjax.data.label_spaces.cityscapes import CITYSCAPES
@@ -10,7 +9,7 @@ from sdnjax.data.label_spaces.pascal_context import PASCAL_CONTEXT_59, PASCAL_CO
 from sdnjax.data.label_spaces.shapes import SHAPES
 from sdnjax.data.label_spaces.space import IGNORE, LabelSpace
 from sdnjax.data.label_spaces.voc2012_aug import VOC2012_AUG
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, unknown
 
 __all__ = ["FOLDER", "IGNORE", "LabelSpace", "check_name", "label_space"]
 
@@ -33,5 +32,4 @@ def check_name(name: str) -> None:
     """InputError with the nearest name if no data set is called `name`."""
     names = (*_SPACES, FOLDER)
     if name not in names:
-        hint = nearest(name, names) or f"; there are {', '.join(names)}"
-        raise InputError(f"unknown data set {name!r}{hint}")
+        raise unknown("unknown data set", name, names)

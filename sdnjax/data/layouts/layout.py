@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sdnjax.config import nearest
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Layout:
         if not splits:
             raise InputError(self.absence(root))
         if split not in splits:
-            hint = nearest(split, splits) or f"; it has {', '.join(splits)}"
+            hint = did_you_mean(split, splits) or f"; it has {', '.join(splits)}"
             if lacks := self.missing(root):
                 hint += f"; {lacks}"
             raise InputError(f"{root} has no split {split!r}{hint}")

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from sdnjax.config import settings
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
+from sdnjax.settings import settings
 from tests.data.conftest import one_line
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sdnjax.errors import InputError
-from sdnjax.inference.config import Evaluation
-from sdnjax.inference.evaluation import evaluate, groups_of_one_size, sum_over_processes
 from sdnjax.inference.predictor import Predictor
+from sdnjax.inference.protocols import Evaluation
+from sdnjax.inference.scoring import evaluate, groups_of_one_size, sum_over_processes
 from sdnjax.metrics import SegmentationMetrics
 from tests.inference.fake import Fake, fake_logits
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from sdnjax.config import check_types, setting
 from sdnjax.errors import InputError
 from sdnjax.models.zoo import Network, check_name, create_model
+from sdnjax.settings import check_types, setting
 
 
 @dataclass(frozen=True)

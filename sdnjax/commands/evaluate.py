@@ -13,17 +13,17 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from sdnjax.config import to_dict
+from sdnjax.commands.trained import check_classes, load_network
 from sdnjax.data.evaluation import evaluation_examples
 from sdnjax.data.images import normalize
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.sources import Failures, label_space_of
 from sdnjax.experiment import Experiment
-from sdnjax.inference.evaluation import evaluate
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import protocol_name
+from sdnjax.inference.scoring import evaluate
 from sdnjax.metrics import SegmentationMetrics, format_table
-from sdnjax.runs.network import check_classes, load_network
+from sdnjax.settings import to_dict
 from sdnjax.visualize import confusion_picture, save_png
 
 

@@ -14,15 +14,15 @@ import optax
 from flax import linen as nn
 from jax.sharding import Sharding, SingleDeviceSharding
 
-from sdnjax.config import from_dict
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
+from sdnjax.settings import from_dict
 from sdnjax.training.checkpoints import describe, find_checkpoint, load_items
 from sdnjax.training.state import TrainState, create_state
 
 
 @dataclass(frozen=True)
-class Network:
+class Trained:
     """A module with its variables and what is needed to use them."""
 
     experiment: Experiment
@@ -33,7 +33,7 @@ class Network:
     step: int
 
 
-def load_network(workdir: Path, step: int | None = None, model: nn.Module | None = None) -> Network:
+def load_network(workdir: Path, step: int | None = None, model: nn.Module | None = None) -> Trained:
     """Loads the network of a run: parameters and batch-norm statistics, nothing else.
 
     Args:
@@ -54,7 +54,7 @@ def load_network(workdir: Path, step: int | None = None, model: nn.Module | None
     )
     variables = load_items(path, state.variables)
     palette = tuple(tuple(colour) for colour in description["palette"])
-    return Network(experiment, model, variables, classes, palette, int(path.name))
+    return Trained(experiment, model, variables, classes, palette, int(path.name))
 
 
 def abstract_state(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdnjax.runs.command_line import run
+from sdnjax.commands.command_line import run
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 from sdnjax.data.examples import Source
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.layouts import LAYOUTS

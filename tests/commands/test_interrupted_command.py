@@ -12,8 +12,8 @@ import optax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from sdnjax.runs.network import abstract_state, load_network
-from sdnjax.runs.workdir import load_experiment
+from sdnjax.commands.trained import abstract_state, load_network
+from sdnjax.commands.workdir import load_experiment
 from sdnjax.training.checkpoints import find_checkpoint, restore_state
 from sdnjax.training.metrics_log import read_metrics
 from sdnjax.training.optimizer import make_optimizer

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdnjax.models.config import Model
+from sdnjax.models.model_settings import Model
 from sdnjax.training.metrics_log import read_metrics
 from tests.training.tiny import Tiny
 

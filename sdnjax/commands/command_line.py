@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sdnjax.config import OneLineParser, add_overrides, apply_overrides
 from sdnjax.errors import InputError, RunError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import PROTOCOLS, protocol
+from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 
 
 def parse_experiment(

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from sdnjax.models.config import Model
+from sdnjax.models.model_settings import Model
 from tests.data.miniatures import make_own
 from tests.training.tiny import Tiny
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from sdnjax.commands.trained import load_network
+from sdnjax.commands.workdir import describe_run, open_workdir
 from sdnjax.convert import load, to_torch
 from sdnjax.convert.files import write_file
 from sdnjax.convert.tables import find_table
 from sdnjax.data.sources import label_space_of
 from sdnjax.experiment import Experiment
-from sdnjax.runs.network import load_network
-from sdnjax.runs.workdir import describe_run, open_workdir
 from sdnjax.training.checkpoints import CheckpointWriter
 from sdnjax.training.optimizer import make_optimizer
 from sdnjax.training.state import TrainState

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from sdnjax.data.config import Data
-from sdnjax.runs.bottleneck import bottleneck
+from sdnjax.commands.waiting import explain_waiting
+from sdnjax.data.data_settings import Data
 
 HOST = Data(workers=4)
 DEVICE = dataclasses.replace(HOST, augment_on="device")
@@ -31,10 +31,10 @@ DEVICE = dataclasses.replace(HOST, augment_on="device")
 )
 def test_shares_and_advice(seconds, data, cores, said):
     stages = ("reading", "decoding", "augmentation", "transfer")
-    text = bottleneck(dict(zip(stages, seconds, strict=True)), data, cores)
+    text = explain_waiting(dict(zip(stages, seconds, strict=True)), data, cores)
     assert said in text
     assert "\n" not in text
 
 
 def test_cores_are_counted():
-    assert "%" in bottleneck({"decoding": 1.0}, HOST)
+    assert "%" in explain_waiting({"decoding": 1.0}, HOST)

@@ -14,8 +14,9 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from sdnjax.commands.trained import load_network
 from sdnjax.convert.compare import (
-    Layout,
+    AxisOrder,
     compare_activations,
     compare_tensors,
     departures,
@@ -27,7 +28,6 @@ from sdnjax.convert.state_dict import find_state_dict, strip_prefix
 from sdnjax.convert.tables import find_table
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
-from sdnjax.runs.network import load_network
 from sdnjax.training.optimizer import make_optimizer
 from sdnjax.training.state import TrainState
 from sdnjax.training.step import make_train_step
@@ -57,7 +57,7 @@ def compare_run(
     files: dict[str, Path],
     *,
     table: str | None = None,
-    layout: Layout = "auto",
+    layout: AxisOrder = "auto",
     tolerance: float = 1e-5,
     double: bool = False,
     lines: int | None = None,
@@ -154,7 +154,7 @@ def _without_dropout(method: Any, args: tuple[Any, ...], kwargs: Any, context: A
     return args[0] if isinstance(context.module, nn.Dropout) else method(*args, **kwargs)
 
 
-def _read(path: Path, rows: list[Row], layout: Layout, dtype: Any) -> Saved:
+def _read(path: Path, rows: list[Row], layout: AxisOrder, dtype: Any) -> Saved:
     """A file's tensors; `images` to channels last, `labels` to `[B, H, W]`."""
     tensors = find_state_dict(read_file(path), str(path))
     images, labels = tensors.pop("images", None), tensors.pop("labels", None)

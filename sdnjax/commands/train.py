@@ -11,16 +11,16 @@ import jax
 from flax import linen as nn
 from tqdm import tqdm
 
+from sdnjax.commands.evaluate import evaluate_split, report_failures, silent
+from sdnjax.commands.trained import abstract_state, check_classes, count_parameters
+from sdnjax.commands.waiting import explain_waiting
+from sdnjax.commands.workdir import describe_run, open_workdir
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.ops import augment_batch
-from sdnjax.runs.bottleneck import bottleneck
-from sdnjax.runs.evaluate import evaluate_split, report_failures, silent
-from sdnjax.runs.network import abstract_state, check_classes, count_parameters
-from sdnjax.runs.workdir import describe_run, open_workdir
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
     describe,
@@ -118,7 +118,7 @@ def train(
             checkpoint_every=experiment.checkpoint_every,
             log_every=experiment.log_every,
             report=report,
-            explain=functools.partial(bottleneck, data=experiment.data),
+            explain=functools.partial(explain_waiting, data=experiment.data),
         )
     finally:
         batches.close()

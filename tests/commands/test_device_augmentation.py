@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from sdnjax.data.config import Data
+from sdnjax.commands.train import train
+from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
-from sdnjax.runs.train import train
 from sdnjax.training.metrics_log import read_metrics
 from tests.data.conftest import make_camvid
 from tests.training.test_checkpoints import assert_same

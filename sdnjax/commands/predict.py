@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sdnjax.commands.submission import FORMATS, check_names, class_values
+from sdnjax.commands.trained import load_network
 from sdnjax.data.images import normalize, read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.runs.network import load_network
-from sdnjax.runs.submission import FORMATS, check_names, class_values
 from sdnjax.visualize import legend, overlay, save_png
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")

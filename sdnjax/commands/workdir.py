@@ -25,10 +25,10 @@ import jax
 from jax.experimental import multihost_utils
 
 import sdnjax
-from sdnjax.config import differences, from_dict, to_dict
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
+from sdnjax.settings import differences, from_dict, to_dict
 from sdnjax.training.checkpoints import finished_steps
 
 _OURS = ("config.json", "runs.json", "metrics.jsonl", "checkpoints", "tensorboard")

@@ -6,9 +6,9 @@ import dataclasses
 import math
 from typing import Literal
 
-from sdnjax.config import check_types, setting
 from sdnjax.data.label_spaces import check_name
 from sdnjax.errors import InputError
+from sdnjax.settings import check_types, setting
 
 
 @dataclasses.dataclass(frozen=True)

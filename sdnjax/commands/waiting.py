@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from sdnjax.data.config import Data
+from sdnjax.data.data_settings import Data
 
 
-def bottleneck(seconds: Mapping[str, float], data: Data, cores: int | None = None) -> str:
+def explain_waiting(seconds: Mapping[str, float], data: Data, cores: int | None = None) -> str:
     """One clause for a line of the log: the share of each stage, the largest first, and advice.
 
     Args:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sdnjax.runs.predict
+import sdnjax.commands.predict
+from sdnjax.commands.predict import predict_pictures
+from sdnjax.commands.submission import check_names, class_values
+from sdnjax.commands.trained import Trained
 from sdnjax.data.label_spaces import label_space
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
-from sdnjax.runs.network import Network
-from sdnjax.runs.predict import predict_pictures
-from sdnjax.runs.submission import check_names, class_values
 from tests.inference.fake import Fake
 
 
@@ -21,8 +21,8 @@ def network(monkeypatch):
     def of(num_classes):
         names = tuple(map(str, range(num_classes)))
         palette = ((0, 0, 0),) * num_classes
-        network = Network(Experiment(), Fake(num_classes), {}, names, palette, 1)
-        monkeypatch.setattr(sdnjax.runs.predict, "load_network", lambda *_: network)
+        network = Trained(Experiment(), Fake(num_classes), {}, names, palette, 1)
+        monkeypatch.setattr(sdnjax.commands.predict, "load_network", lambda *_: network)
 
     return of
 

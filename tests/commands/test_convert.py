@@ -12,8 +12,8 @@ from sdnjax.convert.files import read_file, write_file
 from sdnjax.convert.state_dict import find_state_dict
 from sdnjax.convert.tables import OF_FAMILY
 from sdnjax.losses import cross_entropy
-from sdnjax.models.config import Model
-from tests.runs.test_entry_points import SMALL, assert_one_line
+from sdnjax.models.model_settings import Model
+from tests.commands.test_entry_points import SMALL, assert_one_line
 from tests.training.tiny import Tiny
 
 ROWS = [

@@ -5,18 +5,11 @@ import json
 
 import pytest
 
-from sdnjax.config import (
-    OneLineParser,
-    add_overrides,
-    apply_overrides,
-    differences,
-    from_dict,
-    load_config,
-    settings,
-    to_dict,
-)
+from sdnjax.config_file import load_config
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
+from sdnjax.options import OneLineParser, add_overrides, apply_overrides
+from sdnjax.settings import differences, from_dict, settings, to_dict
 
 
 def override(*words):
