@@ -113,8 +113,8 @@ def without_none(kind: Any) -> tuple[Any, bool]:
 def check_value(value: Any, kind: Any, where: str) -> Any:
     """`value` as `kind`: JSON's lists become tuples, integers may stand for floats."""
     kind, optional = without_none(kind)
-    if value is None and optional:
-        return None
+    if kind is Any or (value is None and optional):
+        return value
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal and value in arguments:
         return value
