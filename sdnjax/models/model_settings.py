@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax.numpy as jnp
+from flax import linen as nn
 
-from sdnjax.errors import InputError
-from sdnjax.models.zoo import Network, check_name, create_model
-from sdnjax.settings import check_types, setting
+from sdnjax.errors import InputError, unknown
+from sdnjax.models.zoo import check_name, check_part, create_model
+from sdnjax.ops.sdc import IMPLEMENTATIONS
+from sdnjax.ops.similarity import SIMILARITIES
+from sdnjax.settings import check_types, from_dict, setting
 
 
 @dataclass(frozen=True)
 class Neck:
-    """The SDN neck; `operator="none"` is the network without it."""
+    """The SDN neck; `operator="none"` is the network without it.
+
+    In Python `similarity` may also be a function of two maps, and `implementation` a function
+    in the place of Eq. 5; see `sdnjax.ops.similarity_maps` and `semantic_difference_conv`.
+    """
 
     operator: Literal["sdc", "conv", "cdc", "none"] = setting(
         "none", "operator of the SDN neck; none: no neck"
@@ -28,9 +36,12 @@ class Neck:
     reduction: int = setting(1, "the operator works on 1/reduction of the channels")
     guidance_channels: int | None = setting(None, "channels of Φ; none: those of its input")
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
+    implementation: Literal["pallas_gpu", "xla", "reference"] | None = setting(
+        None, "what computes sdc; none: the fastest that serves"
+    )
 
     def __post_init__(self) -> None:
-        check_types(self)
+        self._check_choices()
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise InputError(f"model.neck.kernel_size must be odd, not {self.kernel_size}")
         if self.dilation < 1 or self.reduction < 1:
@@ -38,13 +49,33 @@ class Neck:
         if self.guidance_channels is not None and self.guidance_channels < 1:
             raise InputError("model.neck.guidance_channels must be at least 1, or none")
 
+    def _check_choices(self) -> None:
+        """Types and names; functions are left alone, their declared types being names."""
+        own = {}
+        for name, known in (("similarity", SIMILARITIES), ("implementation", IMPLEMENTATIONS)):
+            value = getattr(self, name)
+            if callable(value):
+                own[name] = value
+                object.__setattr__(self, name, None if name == "implementation" else known[0])
+            elif isinstance(value, str) and value not in known:
+                raise unknown(f"model.neck.{name}: there is no", value, known)
+        check_types(self)
+        for name, value in own.items():
+            object.__setattr__(self, name, value)
+
 
 @dataclass(frozen=True)
 class Model:
-    """A named network and its options."""
+    """A named network and its options.
+
+    The parts of one's own, `neck`, `context` and `refine`, are Linen modules that the network
+    calls as `EncoderDecoder` says. They compute in their own dtype.
+    """
 
     name: str = setting("fcn_r18-d8", "network, as in sdnjax.models.MODELS")
-    neck: Neck = Neck()
+    neck: Any = setting(Neck(), "Neck(…), or a module of stages to stages")
+    context: Any = setting(None, "a module of features to features, before the classifier")
+    refine: Any = setting(None, "a module of scores to scores, before they are resized")
     dropout: float | None = setting(
         None, "share of channels dropped before the classifier; none: the network's own"
     )
@@ -53,18 +84,26 @@ class Model:
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
 
     def __post_init__(self) -> None:
+        if isinstance(self.neck, Mapping):  # as JSON has it
+            object.__setattr__(self, "neck", from_dict(Neck, self.neck, "config", "model.neck."))
         check_types(self)
         check_name(self.name)
+        if not isinstance(self.neck, Neck | nn.Module):
+            raise InputError(f"model.neck must be Neck(…) or a Linen module, not {self.neck!r}")
+        check_part("model.context", self.context)
+        check_part("model.refine", self.refine)
 
-    def build(self, num_classes: int, dtype: Any = None) -> Network:
+    def build(self, num_classes: int, dtype: Any = None) -> nn.Module:
         """The Linen module; `dtype` in place of the settings', for float64."""
+        neck = {"neck": "sdn", **vars(self.neck)} if isinstance(self.neck, Neck) else None
         return create_model(
             self.name,
             num_classes=num_classes,
-            neck="sdn",
+            context=self.context,
+            refine=self.refine,
             dropout=self.dropout,
             align_corners=self.align_corners,
             stem=self.stem,
             dtype=dtype or jnp.dtype(self.dtype),
-            **vars(self.neck),
+            **({"neck": self.neck} if neck is None else neck),
         )

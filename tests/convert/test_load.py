@@ -274,16 +274,16 @@ def test_torchvisions_resnet_becomes_the_backbone():
 
     images = np.zeros((1, 33, 33, 3), np.float32)
     random = jax.tree.map(np.float32, random_variables(model, images, 3))
-    state = to_torch(model, random, torchvision_resnet, drop=["decoder"])
+    state = to_torch(model, random, torchvision_resnet, drop=["classifier"])
     state |= {"fc.weight": np.ones((1000, 512)), "fc.bias": np.ones(1000)}
     lines = []
     variables = load(
-        model, state, torchvision_resnet, reinitialise=["decoder"], report=lines.append
+        model, state, torchvision_resnet, reinitialise=["classifier"], report=lines.append
     )
     assert lines == [
         "100/102 tensors loaded from the state dict; reinitialised: "
-        "params/decoder/seg/bias, params/decoder/seg/kernel; "
+        "params/classifier/seg/bias, params/classifier/seg/kernel; "
         "ignored: 20 × num_batches_tracked, fc.bias, fc.weight"
     ]
     for path, value in flat(variables).items():
-        assert path.startswith("params/decoder") or np.array_equal(value, flat(random)[path])
+        assert path.startswith("params/classifier") or np.array_equal(value, flat(random)[path])

@@ -132,7 +132,8 @@ def test_the_table():
     assert [line.split()[0] for line in lines[:5]] == [
         "layer", "network", "backbone", "neck", "decoder"
     ]  # fmt: skip
-    assert lines[5].split()[:2] == ["auxiliary", "FCNHead"]
+    assert lines[5].split()[:2] == ["classifier", "Classifier"]
+    assert lines[6].split()[:2] == ["auxiliary", "Head"]
     neck = 9 * 512**2 + 2 * 512**2 + 512 + 1 + 9 * 512 * 8 + 8
     assert f"SDN: {neck / 1e6:.3f} M (" in lines[-1]
     whole = sum(np.prod(x.shape) for x in jax.tree.leaves(_params(model)))
