@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "visualize": set(),
     "data": {"ops"},
     "models": {"ops"},
-    "training": {"losses", "models"},
+    "training": {"losses", "models", "ops"},
     "inference": {"metrics", "models", "ops"},
     "convert": {"models", "ops"},
 }

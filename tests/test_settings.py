@@ -107,7 +107,8 @@ def test_every_setting_has_help_and_reaches_the_help_text():
     text = parser.format_help()
     for s in settings(Experiment()):
         assert s.help, s.key
-        assert f"--{s.key} " in text
+        assert (f"--{s.key} " in text) == s.on_command_line
+    assert {s.key for s in settings(Experiment()) if not s.on_command_line} >= {"losses"}
     for shown in ("initial values, order of images, augmentation, dropout [0]", "example [true]"):
         assert shown in " ".join(text.split())
 

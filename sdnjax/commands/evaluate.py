@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 
 from sdnjax.commands.trained import check_classes, load_network
 from sdnjax.data.evaluation import evaluation_examples
@@ -34,7 +33,6 @@ def evaluate_run(
     step: int | None = None,
     split: str | None = None,
     out: Path | None = None,
-    model: nn.Module | None = None,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Scores the network of a work directory; prints the table and writes three files.
@@ -49,16 +47,15 @@ def evaluate_run(
       split: None for the experiment's validation split.
       out: the JSON file; None for one in `WORKDIR/evaluation` named after split, step and
         protocol.
-      model: the module, if it is not the one that the experiment describes.
       report: takes each line meant for people, on the first of several processes.
     """
     if jax.process_index() > 0:
         report = silent
-    network = load_network(workdir, step, model)
+    network = load_network(workdir, experiment, step)
     split = split or experiment.data.val_split
     space = label_space_of(experiment.data)
     check_classes(workdir, network.classes, space.classes)
-    predictor = Predictor(network.model, experiment.evaluation)
+    predictor = Predictor(network.network, experiment.evaluation)
     metrics, results = score_split(
         predictor,
         network.variables,

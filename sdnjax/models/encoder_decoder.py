@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from sdnjax.models.decoders.ocr import OCRHead
 from sdnjax.models.layers import stage_outputs
 from sdnjax.ops import resize_bilinear
 
@@ -39,6 +40,11 @@ class EncoderDecoder(nn.Module):
     decoder_stages: tuple[int, ...] = (3,)
     auxiliary_stage: int = 2
     align_corners: bool = False
+
+    @property
+    def has_auxiliary_scores(self) -> bool:
+        """Whether training outputs hold `auxiliary`."""
+        return self.auxiliary is not None or isinstance(self.decoder, OCRHead)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> dict[str, Any]:
