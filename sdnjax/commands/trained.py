@@ -74,7 +74,11 @@ def count_parameters(params: Any) -> int:
 
 def _check_network(path: Path, saved: dict[str, Any], experiment: Experiment) -> None:
     """InputError unless the experiment's network is the one that was saved."""
-    there = experiment_from_dict(saved, str(path), experiment)
-    changed = [d for d in differences(there, experiment) if d.split()[0].startswith("model")]
+    model = {"model": saved.get("model", {})}
+    try:
+        there = experiment_from_dict(model, str(path), experiment)
+        changed = [d for d in differences(there, experiment) if d.split()[0].startswith("model")]
+    except InputError as error:
+        changed = [str(error).removeprefix(f"{path}: ")]
     if changed:
         raise InputError(f"{path} holds another network: {'; '.join(changed[:3])}")

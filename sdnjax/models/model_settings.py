@@ -38,6 +38,16 @@ class Neck:
         if self.guidance_channels is not None and self.guidance_channels < 1:
             raise InputError("model.neck.guidance_channels must be at least 1, or none")
 
+    def unused(self) -> dict[str, str]:
+        """The settings that have no effect beside the others, and why."""
+        reason = f"model.neck.operator is {self.operator}"
+        guided = ("similarity", "boundary", "guidance_channels", "stop_guidance_gradient")
+        if self.operator == "sdc":
+            return {}
+        if self.operator != "none":
+            return dict.fromkeys(guided, reason)
+        return dict.fromkeys((*guided, "kernel_size", "dilation", "reduction"), reason)
+
 
 @dataclass(frozen=True)
 class Model:
