@@ -30,7 +30,7 @@ class Mean(NamedTuple):
     total: jax.Array
     count: jax.Array
 
-    def __add__(self, other: Mean) -> Mean:  # type: ignore[override]
+    def merge(self, other: Mean) -> Mean:
         """The mean over both parts of a batch."""
         return Mean(self.total + other.total, self.count + other.count)
 
