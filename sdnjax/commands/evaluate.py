@@ -18,6 +18,7 @@ from sdnjax.data.images import normalize
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.sources import Failures, label_space_of
 from sdnjax.experiment import Experiment
+from sdnjax.files import write_atomically
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import protocol_name
 from sdnjax.inference.scoring import evaluate
@@ -75,7 +76,7 @@ def evaluate_run(
         settings = {"split": split, "step": network.step, "classes": list(network.classes)}
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**settings, "results": results}, indent=1) + "\n")
+        write_atomically(out, json.dumps({**settings, "results": results}, indent=1) + "\n")
         confusion = metrics.regions.confusion
         beside = out.with_name(f"{out.stem}_confusion.csv")
         write_confusion(beside, confusion, network.classes)

@@ -19,6 +19,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from sdnjax.errors import InputError, RunError
+from sdnjax.files import write_atomically
 from sdnjax.training.state import TrainState
 
 SEAL = "sdnjax.json"
@@ -146,9 +147,7 @@ def _seal(path: Path, description: dict[str, Any]) -> None:
         if p.is_file() and p.name != SEAL
     }
     text = json.dumps({"description": description, "files": files}, indent=1)
-    temporary = path / (SEAL + ".part")
-    temporary.write_text(text)
-    temporary.replace(path / SEAL)
+    write_atomically(path / SEAL, text)
 
 
 def _read_seal(path: Path) -> dict[str, Any]:
