@@ -37,14 +37,15 @@ class OneLineParser(argparse.ArgumentParser):
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        namespace, unknown = self.parse_known_args(args, namespace)
+        found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             key = unknown[0].split("=")[0]
             if key in self.unused:
                 raise InputError(f"{key} has no effect on this command; --help lists what has")
             hint = did_you_mean(key, self._option_string_actions)
             raise InputError(f"unknown option {key}{hint or '; --help lists all'}")
-        return namespace
+        assert found is not None
+        return found
 
 
 def add_overrides(

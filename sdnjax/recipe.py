@@ -73,9 +73,9 @@ class Recipe:
         """The network's initial variables; they depend on `seed`, not on the image size."""
         size = (1, *self.image_size)
         images = jnp.zeros((*size, len(self.normalization.mean)), jnp.float32)
-        key = jax.random.key(self.seed)
+        init: Callable[..., Any] = self.network.init
         extras = blank_inputs(self.network, size)
-        return self.network.init(key, images, train=False, **extras)
+        return init(jax.random.key(self.seed), images, train=False, **extras)
 
     def init_state(self, variables: Any = None) -> TrainState:
         """The state at step 0, of given variables or the initial ones; pure, for `jax.jit`."""

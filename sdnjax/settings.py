@@ -213,7 +213,7 @@ def type_name(kind: Any) -> str:
         return ",".join(type_name(a) for a in arguments)
     if inner is bool:
         return "true|false"
-    if dataclasses.is_dataclass(inner):
+    if isinstance(inner, type) and dataclasses.is_dataclass(inner):
         return f"{inner.__name__}(…)"
     if _is_callable_type(inner):
         return "a function"

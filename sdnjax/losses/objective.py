@@ -8,7 +8,8 @@ exactly over devices, micro-batches and images with unequal void; means of means
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,9 @@ Outputs = Mapping[str, Any]
 Batch = Mapping[str, Any]
 
 
-class Mean(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Mean:
     """`Σ total / count`, 0 where nothing is counted.
 
     Attributes:

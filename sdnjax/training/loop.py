@@ -126,8 +126,8 @@ def _stop_signal() -> Iterator[Callable[[int], bool]]:
         return asked
 
     try:
-        for s in (signal.SIGINT, signal.SIGTERM):
-            before[s] = signal.signal(s, ask)
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            before[kind] = signal.signal(kind, ask)
     except ValueError:
         before = {}  # not in the main thread: signals are the caller's business
     try:

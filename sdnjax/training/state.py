@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import optax
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """What a step maps to its successor, and what a checkpoint stores.
 
     There is no random state: every random number is a function of the run's seed, the step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from sdnjax.ops.normalization import Normalization
 from sdnjax.training.sharding import replicated, split_by_batch
 from sdnjax.training.state import TrainState
 
-Batch = dict[str, jax.Array]
+Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
@@ -50,9 +50,10 @@ def make_train_step(
         # One dropout mask per step for the whole batch: the same on any number of devices.
         dropout = jax.random.fold_in(jax.random.key(seed), state.step)
         extras = network_inputs(network, batch, normalization)
+        apply: Callable[..., Any] = network.apply
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
-            outputs, changed = network.apply(
+            outputs, changed = apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 batch["image"],
                 train=True,
@@ -104,7 +105,7 @@ def compile_step(step: TrainStep, mesh: Mesh, state: Any = None) -> TrainStep:
 
 def network_inputs(
     network: nn.Module, batch: Batch, normalization: Normalization
-) -> dict[str, jax.Array]:
+) -> dict[str, Any]:
     """The extra inputs that the network names, of a normalised batch."""
     available = dict(batch)
     if "picture" in inputs_of(network):
