@@ -12,9 +12,7 @@ The exit status is 1 if anything cannot be used.
 import sys
 from pathlib import Path
 
-from sdnjax.commands.command_line import parse_experiment, run
-from sdnjax.config_file import load_config
-from sdnjax.experiment import Experiment
+from sdnjax.commands.command_line import from_config, parse_experiment, run
 from sdnjax.options import OneLineParser
 
 
@@ -24,7 +22,7 @@ def main() -> int:
     parser.add_argument("--split", help="split to read [the setting data.train_split]")
     parser.add_argument("--out", type=Path, help="folder to write to [runs/check/DATA]")
     arguments, experiment = parse_experiment(
-        parser, "configuration file", lambda path: load_config(path, Experiment)
+        parser, "configuration file", from_config, uses=("data", "seed")
     )
 
     from sdnjax.commands.check import check_split  # noqa: PLC0415  (imports TensorFlow: not for --help)

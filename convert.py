@@ -14,11 +14,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdnjax.commands.command_line import parse_experiment, run
+from sdnjax.commands.command_line import (
+    add_code,
+    from_config,
+    from_workdir,
+    parse_experiment,
+    run,
+)
 from sdnjax.commands.compare import KINDS, compare_run
 from sdnjax.commands.convert import from_torch, write_torch
-from sdnjax.commands.workdir import load_experiment
-from sdnjax.config_file import load_config
 from sdnjax.convert.tables import TABLES
 from sdnjax.data.sources import label_space_of
 from sdnjax.errors import InputError, unknown
@@ -63,9 +67,7 @@ def from_torch_command(argv: Sequence[str]) -> int:
         help="beginnings of tensor names in the file that are not wanted",
     )
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is there")
-    arguments, experiment = parse_experiment(
-        parser, "configuration file", lambda path: load_config(path, Experiment), argv
-    )
+    arguments, experiment = parse_experiment(parser, "configuration file", from_config, argv)
     from_torch(
         experiment,
         arguments.file,
@@ -98,9 +100,11 @@ def to_torch_command(argv: Sequence[str]) -> int:
         metavar="PART,…",
         help="parts that the original does not have and that are left out: neck",
     )
-    arguments = parser.parse_args(argv or ["--help"])
+    add_code(parser)
+    arguments, experiment = parse_experiment(parser, "work directory", from_workdir, argv, uses=())
     write_torch(
         arguments.workdir,
+        experiment,
         arguments.file,
         step=arguments.step,
         table=arguments.table,
@@ -144,7 +148,11 @@ def compare_command(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--double", action="store_true", help="compute in float64")
     parser.add_argument("--lines", type=int, metavar="N", help="the N tensors that differ most")
-    arguments, experiment = parse_experiment(parser, "work directory", load_experiment, argv)
+    add_code(parser)
+    uses = ("losses", "optimizer", "steps", "data.mean", "data.std")
+    arguments, experiment = parse_experiment(
+        parser, "work directory", from_workdir, argv, uses=uses
+    )
     files = {kind: path for kind in KINDS if (path := getattr(arguments, kind)) is not None}
     if not files:
         raise InputError(f"nothing to compare: name a file with --{', --'.join(KINDS)}")
@@ -176,10 +184,11 @@ def inspect_command(argv: Sequence[str]) -> int:
     parser.add_argument("--classes", type=int, help="number of classes [the data set's]")
     parser.add_argument("--batch", type=int, default=1, help="images [1]")
     parser.add_argument("--depth", type=int, default=2, help="levels of modules shown [2]")
-    arguments, experiment = parse_experiment(parser, "network", _experiment_of, argv)
+    add_code(parser)
+    uses = ("model", "data.name", "data.dir")
+    arguments, experiment = parse_experiment(parser, "network", _experiment_of, argv, uses=uses)
     classes = arguments.classes or label_space_of(experiment.data).num_classes
-    model = experiment.model.build(classes)
-    layers = summarize(model, arguments.size, batch=arguments.batch)
+    layers = summarize(experiment.network(classes), arguments.size, batch=arguments.batch)
     print(format_summary(layers, arguments.depth))
     return 0
 
@@ -207,11 +216,11 @@ def _parser(usage: str, command: object) -> OneLineParser:
     return OneLineParser(usage=f"python convert.py {usage}", description=text)
 
 
-def _experiment_of(path: Path) -> Experiment:
+def _experiment_of(arguments: argparse.Namespace, path: Path) -> Experiment:
     if path.suffix == ".py":
-        return load_config(path, Experiment)
+        return from_config(arguments, path)
     if path.is_dir():
-        return load_experiment(path)
+        return from_workdir(arguments, path)
     return Experiment(model=Model(name=str(path)))
 
 

@@ -18,14 +18,16 @@ import sys
 from pathlib import Path
 
 from sdnjax.commands.command_line import (
+    EVALUATION,
+    VALIDATION,
+    add_code,
     add_distributed,
     add_on_bad_image,
     add_protocol,
-    by_protocol,
+    from_workdir,
     parse_experiment,
     run,
 )
-from sdnjax.commands.workdir import load_experiment
 from sdnjax.options import OneLineParser
 from sdnjax.training.sharding import join_processes
 
@@ -37,9 +39,12 @@ def main() -> None:
     parser.add_argument("--split", help="split to evaluate [the setting data.val_split]")
     parser.add_argument("--out", type=Path, help="JSON file to write [WORKDIR/evaluation/…]")
     add_protocol(parser)
+    add_code(parser)
     add_distributed(parser)
     add_on_bad_image(parser)
-    arguments, experiment = parse_experiment(parser, "work directory", by_protocol(load_experiment))
+    arguments, experiment = parse_experiment(
+        parser, "work directory", from_workdir, uses=(*EVALUATION, *VALIDATION)
+    )
 
     from sdnjax.commands.evaluate import evaluate_run  # noqa: PLC0415  (imports TensorFlow: not for --help)
 

@@ -17,15 +17,17 @@ import sys
 from pathlib import Path
 
 from sdnjax.commands.command_line import (
+    EVALUATION,
+    PICTURES,
+    add_code,
     add_on_bad_image,
     add_protocol,
-    by_protocol,
+    from_workdir,
     parse_experiment,
     run,
 )
 from sdnjax.commands.predict import predict_pictures
 from sdnjax.commands.submission import FORMATS
-from sdnjax.commands.workdir import load_experiment
 from sdnjax.options import OneLineParser
 
 
@@ -44,8 +46,11 @@ def main() -> None:
     parser.add_argument("--step", type=int, help="step of the checkpoint [the latest]")
     parser.add_argument("--opacity", type=float, default=0.5, help="of the colours [0.5]")
     add_protocol(parser)
+    add_code(parser)
     add_on_bad_image(parser)
-    arguments, experiment = parse_experiment(parser, "work directory", by_protocol(load_experiment))
+    arguments, experiment = parse_experiment(
+        parser, "work directory", from_workdir, uses=(*EVALUATION, *PICTURES)
+    )
 
     predict_pictures(
         arguments.workdir,

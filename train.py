@@ -11,9 +11,13 @@ Ctrl-C saves and stops; --resume goes on exactly there.
 import sys
 from pathlib import Path
 
-from sdnjax.commands.command_line import add_distributed, add_on_bad_image, parse_experiment, run
-from sdnjax.config_file import load_config
-from sdnjax.experiment import Experiment
+from sdnjax.commands.command_line import (
+    add_distributed,
+    add_on_bad_image,
+    from_config,
+    parse_experiment,
+    run,
+)
 from sdnjax.options import OneLineParser
 from sdnjax.training.sharding import join_processes
 
@@ -26,9 +30,7 @@ def main() -> int:
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is there")
     add_distributed(parser)
     add_on_bad_image(parser)
-    arguments, experiment = parse_experiment(
-        parser, "configuration file", lambda path: load_config(path, Experiment)
-    )
+    arguments, experiment = parse_experiment(parser, "configuration file", from_config)
 
     from sdnjax.commands.train import train  # noqa: PLC0415  (imports TensorFlow: not for --help)
 

@@ -27,17 +27,16 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
 from benchmarks import sdc
-from sdnjax.models import create_model
+from sdnjax.data.data_settings import Data
+from sdnjax.experiment import Experiment
+from sdnjax.models import Model, Neck
 from sdnjax.ops.neighbours import inside, tap_offsets, without_centre
 from sdnjax.ops.sdc import pallas_gpu, reference
 from sdnjax.ops.sdc.pallas_gpu import common, tiles
 from sdnjax.ops.sdc.pallas_gpu.product import product
-from sdnjax.training.state import TrainState
-from sdnjax.training.step import make_train_step
 
 # (B, H, W), channels in and out, kernel, dilation, dtype
 CASES = [
@@ -115,9 +114,9 @@ def check_train_step(rehearse: bool) -> dict:
     name = "fpn_r18" if rehearse else "fpn_r50"
     images = jax.random.normal(jax.random.key(0), (*size, 3))
     labels = jax.random.randint(jax.random.key(1), size, 0, 19)
-    model = create_model(name, num_classes=19, neck="sdn", dropout=0.0, dtype=jnp.bfloat16)
-    optimizer = optax.sgd(0.01, momentum=0.9)
-    variables = model.init(jax.random.key(0), images[:1], train=False)
+    network = Model(name, neck=Neck(operator="sdc"), dropout=0.0, dtype="bfloat16")
+    recipe = Experiment(model=network, data=Data(crop_size=size[1:])).build(19)
+    variables = recipe.init_variables()
 
     def disturbed(path, x):
         """Fusion starts at zero on the operator's result, which the loss would not see."""
@@ -127,13 +126,8 @@ def check_train_step(rehearse: bool) -> dict:
     params = jax.tree_util.tree_map_with_path(disturbed, variables["params"])
 
     def losses():
-        state = TrainState(
-            step=jnp.int32(0),
-            params=params,
-            batch_stats=variables["batch_stats"],
-            opt_state=optimizer.init(params),
-        )
-        step = jax.jit(make_train_step(model, optimizer, seed=0))
+        state = recipe.init_state({**variables, "params": params})
+        step = jax.jit(recipe.step)
         values = []
         for _ in range(3):
             state, metrics = step(state, {"image": images, "label": labels})

@@ -26,12 +26,8 @@ from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.training.loop import compile_step
 from sdnjax.training.metrics_log import read_metrics
-from sdnjax.training.optimizer import make_optimizer
 from sdnjax.training.sharding import data_mesh, to_global
-from sdnjax.training.state import TrainState
-from sdnjax.training.step import make_train_step
 from sdnjax.visualize import colorize, error_map, legend, panel, save_png
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -69,12 +65,11 @@ def time_per_step(networks: dict[str, Trained], rounds: int = 9) -> dict[str, fl
     """Median seconds of a train step of each network, their steps taking turns."""
     ready = {}
     for title, network in networks.items():
-        e = network.experiment
-        optimizer = make_optimizer(e.optimizer, e.steps)
+        e, recipe = network.experiment, network.experiment.build(len(network.classes))
         mesh = data_mesh(e.batch_size)
-        step = compile_step(make_train_step(network.model, optimizer, seed=e.seed), mesh)
+        step = recipe.compiled_step(mesh)
         own = jax.tree.map(jnp.copy, network.variables)  # the step takes its state's memory
-        state = TrainState(jnp.int32(0), opt_state=optimizer.init(own["params"]), **own)
+        state = recipe.init_state(own)
         with train_batches(e.data, seed=1, batch_size=e.batch_size) as batches:
             batch = to_global(next(batches), mesh)
         ready[title] = [step, step(state, batch)[0], batch]
@@ -123,7 +118,7 @@ def comparison(networks: dict[str, Trained], out: Path, scenes: int = 5) -> None
     errors: list[list] = [[] for _ in examples]
     for network in networks.values():
         protocol = dataclasses.replace(network.experiment.evaluation, batch_size=scenes)
-        predictor = Predictor(network.model, protocol)
+        predictor = Predictor(network.network, protocol)
         labels = predictor.labels(predictor.place(network.variables), images)
         for i, (example, label) in enumerate(zip(examples, labels, strict=True)):
             rows[i].append(colorize(label, palette))

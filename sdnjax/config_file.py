@@ -1,31 +1,117 @@
-"""Configuration files: Python whose `config()` returns one dataclass of settings."""
+"""Configuration files: Python whose `config()` returns one dataclass of settings.
+
+A file may define or import whatever its objects are made of: a network, a loss, a similarity.
+Modules beside it are found as they are for any Python script.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib.util
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import sdnjax
 from sdnjax.errors import InputError
+from sdnjax.settings import CONFIG_MODULE, own_objects, to_dict
 
 T = TypeVar("T")
 
 
 def load_config(path: str | Path, cls: type[T]) -> T:
-    """Runs a configuration file's `config()` and checks what it returns."""
+    """Runs a configuration file's `config()` and checks what it returns.
+
+    If that holds objects of the file's own, its field `code` names the file.
+
+    Raises InputError, with file and line, for whatever goes wrong in it.
+    """
     path = Path(path)
     if not path.is_file():
         known = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         listing = f"; {path.parent} has {', '.join(known)}" if known else ""
         raise InputError(f"no configuration file {path}{listing}")
-    spec = importlib.util.spec_from_file_location(f"sdnjax_config_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(CONFIG_MODULE + path.stem, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is not a Python file: a configuration is one with a config()")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, "config", None)):
-        raise InputError(f"{path} defines no config(): it must return one {cls.__name__}")
-    result = module.config()
+    # Registered, because dataclasses look their annotations up in the module of their name.
+    sys.modules[module.__name__] = module
+    with modules_beside(path.resolve()):
+        _run(path, spec.loader.exec_module, module)
+        if not callable(getattr(module, "config", None)):
+            raise InputError(f"{path} defines no config(): it must return one {cls.__name__}")
+        result = _run(path, module.config)
     if not isinstance(result, cls):
         raise InputError(f"{path}: config() returned {type(result).__name__}, not {cls.__name__}")
+    if own_objects(to_dict(result)):
+        result = dataclasses.replace(result, code=path.resolve())  # type: ignore[type-var]
     return result
+
+
+def sources(code: Path) -> dict[str, bytes]:
+    """A configuration file and the modules beside it that it has imported: name → content.
+
+    Names are relative to the file's folder. The library itself and installed packages are no
+    part of it.
+    """
+    folder, library = code.parent, Path(sdnjax.__file__).resolve().parent
+    files = {code}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not file or module.__name__ == "__main__" or not file.endswith(".py"):
+            continue
+        path = Path(file).resolve()
+        inside = path.is_relative_to(folder) and not path.is_relative_to(library)
+        # An environment may lie in the folder; other configurations are not ours.
+        if inside and "site-packages" not in path.parts and not _is_config(module):
+            files.add(path)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
+
+
+@contextlib.contextmanager
+def modules_beside(path: Path) -> Iterator[None]:
+    """Lets the modules in a file's folder be imported, as they are beside a script.
+
+    One of the same name that was imported from elsewhere, say the original of a copy, is
+    forgotten first. The folder stays last in the search path, for imports inside functions.
+    """
+    folder = path.parent
+    for beside in [*folder.glob("*.py"), *(p.parent for p in folder.glob("*/__init__.py"))]:
+        loaded = getattr(sys.modules.get(beside.stem), "__file__", None)
+        if not loaded or beside.stem in sys.stdlib_module_names | {"sdnjax", "__main__"}:
+            continue
+        if not Path(loaded).resolve().is_relative_to(folder):
+            for name in [n for n in sys.modules if n.split(".")[0] == beside.stem]:
+                del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def _is_config(module: types.ModuleType) -> bool:
+    return module.__name__.startswith(CONFIG_MODULE)
+
+
+def _run(path: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls the user's code; what it raises names the line of his file."""
+    try:
+        return function(*arguments)
+    except InputError:
+        raise
+    except SyntaxError as error:
+        raise InputError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise InputError(f"{where}: {type(error).__name__}: {reason}") from error

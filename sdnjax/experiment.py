@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any
+
+import optax
+from flax import linen as nn
 
 from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 from sdnjax.inference.protocols import Evaluation
-from sdnjax.models.model_settings import Model
-from sdnjax.settings import check_types, setting
-from sdnjax.training.optimizer import Optimizer
+from sdnjax.losses import CrossEntropy, Objective
+from sdnjax.models import Model, Neck
+from sdnjax.ops import augment_batch
+from sdnjax.recipe import Recipe, own_losses
+from sdnjax.settings import check_types, from_dict, setting
+from sdnjax.training.optimizer import Optimizer, make_optimizer
+from sdnjax.training.sharding import StateSharding, replicate
+
+# A network of one's own: K → module. An optimizer of one's own: number of steps → optax.
+NetworkFunction = Callable[[int], nn.Module]
+OptimizerFunction = Callable[[int], optax.GradientTransformation]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training run. Every field can be overridden on the command line by its key."""
+    """One training run. Every setting can be overridden on the command line by its key.
+
+    What is no plain value may be an object of one's own, defined in the configuration file or
+    imported by it: a network, neck, similarity, loss, metric, optimizer, data set, ….
+    """
 
     name: str = setting("experiment", "name of the run; its work directory is runs/NAME")
-    model: Model = Model()
+    model: Model | NetworkFunction = setting(
+        Model(), "the network: Model(…), or a function of the number of classes"
+    )
     data: Data = Data()
-    optimizer: Optimizer = Optimizer()
+    losses: tuple[Objective, ...] | None = setting(
+        None, "what is minimised, a tuple such as (CrossEntropy(),); none: the network's own"
+    )
+    optimizer: Optimizer | OptimizerFunction = setting(
+        Optimizer(), "Optimizer(…), or a function of the number of steps to an optax transformation"
+    )
     evaluation: Evaluation = Evaluation()
+    state_sharding: StateSharding = setting(
+        replicate, "a function of a leaf's path and shape to its PartitionSpec on the mesh"
+    )
 
     steps: int = setting(1000, "optimizer steps")
     batch_size: int = setting(8, "images in one step, over all devices")
     seed: int = setting(0, "decides initial values, order of images, augmentation, dropout")
-    auxiliary_weight: float = setting(0.4, "weight of the auxiliary head's loss")
-    normalize_by: Literal["valid_pixels", "all_pixels"] = setting(
-        "valid_pixels", "what cross-entropy is divided by; all_pixels is mmseg's rule"
-    )
     evaluate_every: int = setting(0, "steps between validations; 0: only at the end")
     checkpoint_every: int = setting(500, "steps between checkpoints", run_only=True)
     keep_checkpoints: int = setting(2, "checkpoints kept, counted from the latest", run_only=True)
     log_every: int = setting(10, "steps between lines of metrics", run_only=True)
     tensorboard: bool = setting(True, "also write TensorBoard event files", run_only=True)
+
+    code: Path | None = dataclasses.field(default=None, compare=False, repr=False)
+    """The configuration file, if there are objects in here that only its code can make again."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -43,3 +71,96 @@ class Experiment:
         for key, least in lower.items():
             if getattr(self, key) < least:
                 raise InputError(f"{key} must be at least {least}, not {getattr(self, key)}")
+        if self.losses is not None and not self.losses:
+            raise InputError("losses is empty: name at least one, or none for the network's own")
+
+    @property
+    def network_name(self) -> str:
+        """The name of the network, or of the function that makes it."""
+        model = self.model
+        return model.name if isinstance(model, Model) else getattr(model, "__name__", str(model))
+
+    @property
+    def network_title(self) -> str:
+        """The network in the log's words."""
+        if isinstance(self.model, Model) and isinstance(self.model.neck, Neck):
+            return f"{self.model.name}, operator {self.model.neck.operator}"
+        return self.network_name
+
+    def network(self, num_classes: int, dtype: Any = None) -> nn.Module:
+        """The Linen module for K classes; `dtype` in place of the settings' (float64)."""
+        if isinstance(self.model, Model):
+            return self.model.build(num_classes, dtype)
+        if dtype is not None:
+            raise InputError(f"{self.network_name} is your own: give it its dtype yourself")
+        network = self.model(num_classes)
+        if not isinstance(network, nn.Module):
+            raise InputError(
+                f"model: {self.network_name}({num_classes}) returned {type(network).__name__}, "
+                "not a Linen module"
+            )
+        return network
+
+    def resolved(self) -> Experiment:
+        """The same with `losses` spelled out: what a work directory records."""
+        if self.losses is not None:
+            return self
+        return dataclasses.replace(self, losses=own_losses(self.network(2)))
+
+    def build(self, num_classes: int, *, dtype: Any = None) -> Recipe:
+        """Network, losses, optimizer, state and step for K classes."""
+        network = self.network(num_classes, dtype)
+        data, optimizer = self.data, self.optimizer
+        augment = None
+        if data.augment_on == "device":
+            augment = functools.partial(
+                augment_batch,
+                seed=self.seed,
+                crop_size=data.crop_size,
+                num_classes=num_classes,
+                mean=data.mean,
+                std=data.std,
+                base_size=data.base_size,
+                scale_range=data.scale_range,
+                max_class_share=data.max_class_share,
+                flip=data.flip,
+                photometric=data.photometric,
+            )
+        return Recipe(
+            network=network,
+            losses=own_losses(network) if self.losses is None else self.losses,
+            optimizer=make_optimizer(optimizer, self.steps)
+            if isinstance(optimizer, Optimizer)
+            else optimizer(self.steps),
+            num_classes=num_classes,
+            image_size=data.crop_size,
+            normalization=data.normalization,
+            seed=self.seed,
+            augment=augment,
+            state_sharding=self.state_sharding,
+        )
+
+
+def experiment_from_dict(
+    values: Any, where: str = "config", base: Experiment | None = None
+) -> Experiment:
+    """The experiment of a work directory, also of one written before `losses` was a setting."""
+    if isinstance(values, dict):
+        values = _with_losses(values)
+    return from_dict(Experiment, values, where, base=base)
+
+
+def _with_losses(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 0.1 had two numbers in the place of the losses; both hold for pixels alone."""
+    old = {"auxiliary_weight": 0.4, "normalize_by": "valid_pixels"}
+    if not old.keys() & values.keys():
+        return values
+    found = {**old, **{k: v for k, v in values.items() if k in old}}
+    values = {k: v for k, v in values.items() if k not in old}
+    kind = "sdnjax.losses.CrossEntropy"
+    one = {"type": kind, "weight": 1.0, "on": "logits", "normalize_by": found["normalize_by"]}
+    auxiliary = {**one, "weight": found["auxiliary_weight"], "on": "auxiliary"}
+    own = own_losses(from_dict(Experiment, values).network(2))
+    if all(isinstance(loss, CrossEntropy) for loss in own):
+        values["losses"] = [one, auxiliary][: len(own)]
+    return values

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import types
 import typing
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn, TypeVar
 
 from sdnjax.errors import InputError, did_you_mean
-from sdnjax.settings import check_value, settings, text_of, type_name, without_none
+from sdnjax.settings import (
+    Setting,
+    check_value,
+    is_section,
+    settings,
+    text_of,
+    type_name,
+    without_none,
+)
 
 T = TypeVar("T")
 
@@ -19,23 +29,39 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any):
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
+        self.unused: list[str] = []  # options that exist elsewhere
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
-        namespace, unknown = self.parse_known_args(args, namespace)
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             key = unknown[0].split("=")[0]
+            if key in self.unused:
+                raise InputError(f"{key} has no effect on this command; --help lists what has")
             hint = did_you_mean(key, self._option_string_actions)
             raise InputError(f"unknown option {key}{hint or '; --help lists all'}")
-        return namespace
+        assert found is not None
+        return found
 
 
-def add_overrides(parser: argparse.ArgumentParser, config: Any) -> None:
-    """One `--key VALUE` for every setting of `config`, grouped by section in the help."""
+def add_overrides(
+    parser: OneLineParser, config: Any, uses: Callable[[str], bool] = lambda key: True
+) -> None:
+    """One `--key VALUE` for every setting of `config`, grouped by section in the help.
+
+    `uses` tells which settings the command reads; any other is refused by name.
+    """
     groups: dict[str, Any] = {}
     for s in settings(config):
+        if not s.on_command_line:
+            continue
+        if not uses(s.key):
+            parser.unused.append(f"--{s.key}")
+            continue
         section = s.key.rpartition(".")[0] or "run"
         if section not in groups:
             groups[section] = parser.add_argument_group(f"settings: {section}")
@@ -43,29 +69,64 @@ def add_overrides(parser: argparse.ArgumentParser, config: Any) -> None:
             f"--{s.key}",
             dest=s.key,
             default=argparse.SUPPRESS,
-            metavar=type_name(s.type),
+            metavar=type_name(_words(s)),
             help=f"{s.help} [{text_of(s.value)}]".replace("%", "%%"),
         )
 
 
 def apply_overrides(config: T, arguments: argparse.Namespace) -> T:
-    """`config` with the settings that the command line named, types checked."""
+    """`config` with the settings that the command line named, types checked.
+
+    Raises InputError also for a setting that has no effect beside the others: a section says
+    so in its method `unused() -> {field: reason}`, if it has one.
+    """
     given = vars(arguments)
     changes = {
-        s.key: _parse(given[s.key], s.type, f"--{s.key}")
+        s.key: _parse(given[s.key], _words(s), f"--{s.key}")
         for s in settings(config)
         if s.key in given
     }
-    return _replace(config, changes)
+    changed = _replace(config, changes)
+    for key in changes:
+        section, name = _section_of(changed, key)
+        reasons = section.unused() if hasattr(section, "unused") else {}
+        if name in reasons:
+            raise InputError(f"--{key} has no effect: {reasons[name]}")
+    return changed
+
+
+def _words(s: Setting) -> Any:
+    """The part of a declared type that a word can be, for `str | SomeClass`."""
+    inner, optional = without_none(s.type)
+    if typing.get_origin(inner) in (typing.Union, types.UnionType):
+        plain = [k for k in typing.get_args(inner) if k in (bool, int, float, str)]
+        plain += [k for k in typing.get_args(inner) if typing.get_origin(k) is Literal]
+        return (plain[0] | None) if optional else plain[0]
+    return s.type
+
+
+def _section_of(config: Any, key: str) -> tuple[Any, str]:
+    *path, name = key.split(".")
+    for part in path:
+        config = config[int(part)] if part.isdecimal() else getattr(config, part)
+    return config, name
 
 
 def _replace(config: T, changes: dict[str, Any]) -> T:
     """`config` with all changes at once: settings are checked against each other."""
     own = {k: v for k, v in changes.items() if "." not in k}
-    for section in {k.partition(".")[0] for k in changes if "." in k}:
-        inner = {k.partition(".")[2]: v for k, v in changes.items() if k.startswith(section + ".")}
-        own[section] = _replace(getattr(config, section), inner)
-    return dataclasses.replace(config, **own) if own else config  # type: ignore[type-var]
+    for name in dict.fromkeys(k.partition(".")[0] for k in changes if "." in k):
+        inner = {k.partition(".")[2]: v for k, v in changes.items() if k.startswith(name + ".")}
+        if isinstance(config, tuple):
+            own[name] = _replace(config[int(name)], inner)
+        else:
+            own[name] = _replace(getattr(config, name), inner)
+    if not own:
+        return config
+    if isinstance(config, tuple):
+        return tuple(own.get(str(i), part) for i, part in enumerate(config))  # type: ignore[return-value]
+    assert is_section(config)
+    return dataclasses.replace(config, **own)  # type: ignore[type-var]
 
 
 def _parse(text: str, kind: Any, where: str) -> Any:

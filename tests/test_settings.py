@@ -7,7 +7,8 @@ import pytest
 
 from sdnjax.config_file import load_config
 from sdnjax.errors import InputError
-from sdnjax.experiment import Experiment
+from sdnjax.experiment import Experiment, experiment_from_dict
+from sdnjax.losses import CrossEntropy, MaskMatching
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 from sdnjax.settings import differences, from_dict, settings, to_dict
 
@@ -57,7 +58,7 @@ def test_command_line_sets_typed_values(words, read, expected):
         (["--model.neck.operator", "scd"], "must be sdc|conv|cdc|none"),
         (["--steps", "0"], "steps must be at least 1"),
         (["--optimizer.clip_norm", "x"], "must be float or none"),
-        (["--evaluation.stride", "900,900"], "evaluation.stride"),
+        (["--evaluation.stride", "900,900", "--evaluation.mode=slide"], "evaluation.stride"),
     ],
 )
 def test_mistakes_are_one_line(words, message):
@@ -67,7 +68,7 @@ def test_mistakes_are_one_line(words, message):
 
 
 def test_settings_that_limit_each_other_change_together():
-    words = ("--evaluation.window=16,16", "--evaluation.stride=8,8")
+    words = ("--evaluation.window=16,16", "--evaluation.stride=8,8", "--evaluation.mode=slide")
     for order in (words, words[::-1]):
         evaluation = override(*order).evaluation
         assert (evaluation.window, evaluation.stride) == ((16, 16), (8, 8))
@@ -107,7 +108,8 @@ def test_every_setting_has_help_and_reaches_the_help_text():
     text = parser.format_help()
     for s in settings(Experiment()):
         assert s.help, s.key
-        assert f"--{s.key} " in text
+        assert (f"--{s.key} " in text) == s.on_command_line
+    assert {s.key for s in settings(Experiment()) if not s.on_command_line} >= {"losses"}
     for shown in ("initial values, order of images, augmentation, dropout [0]", "example [true]"):
         assert shown in " ".join(text.split())
 
@@ -148,3 +150,63 @@ def test_shipped_configurations_load_and_differ_as_documented(request):
     assert paper.data.crop_size == paper.evaluation.window == (769, 769)
     assert paper.evaluation.stride == (513, 513)
     assert paper.model.align_corners
+
+
+def test_elements_of_a_tuple_are_settings_too():
+    experiment = Experiment().resolved()
+    parser = OneLineParser()
+    add_overrides(parser, experiment)
+    words = ["--losses.1.weight", "0.1", "--losses.0.normalize_by=all_pixels"]
+    changed = apply_overrides(experiment, parser.parse_args(words))
+    assert changed.losses == (
+        CrossEntropy(normalize_by="all_pixels"),
+        CrossEntropy(weight=0.1, on="auxiliary"),
+    )
+    again = experiment_from_dict(json.loads(json.dumps(to_dict(changed))))
+    assert again == changed
+    assert differences(experiment, changed) == [
+        "losses.0.normalize_by is valid_pixels there, all_pixels here",
+        "losses.1.weight is 0.4 there, 0.1 here",
+    ]
+    fewer = dataclasses.replace(changed, losses=changed.losses[:1])
+    assert differences(changed, fewer)[0] == "losses.1.weight is 0.1 there, not set here"
+    with pytest.raises(InputError, match=r"--losses.1.wait; did you mean --losses.1.weight"):
+        parser.parse_args(["--losses.1.wait", "1"])
+    with pytest.raises(InputError, match="weight must not be negative"):
+        apply_overrides(experiment, parser.parse_args(["--losses.1.weight", "-1"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--optimizer.b1", "0.5"], "--optimizer.b1 has no effect: optimizer.kind is sgd"),
+        (
+            ["--optimizer.kind=adamw", "--optimizer.momentum=0.5"],
+            "--optimizer.momentum has no effect: optimizer.kind is adamw",
+        ),
+        (["--evaluation.stride", "8,8"], "no effect: evaluation.mode is whole"),
+        (["--model.neck.dilation", "2"], "no effect: model.neck.operator is none"),
+        (
+            ["--model.neck.operator=conv", "--model.neck.similarity=cosine"],
+            "no effect: model.neck.operator is conv",
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_refused(words, message):
+    with pytest.raises(InputError, match=message):
+        override(*words)
+
+
+def test_two_numbers_of_an_older_experiment_are_its_losses():
+    old = to_dict(Experiment())
+    del old["losses"], old["state_sharding"]
+    old |= {"auxiliary_weight": 0.25, "normalize_by": "all_pixels"}
+    found = experiment_from_dict(json.loads(json.dumps(old)))
+    assert found.losses == (
+        CrossEntropy(normalize_by="all_pixels"),
+        CrossEntropy(weight=0.25, on="auxiliary", normalize_by="all_pixels"),
+    )
+    old["model"]["name"] = "fpn_r18"  # it has no auxiliary head
+    assert experiment_from_dict(old).losses == (CrossEntropy(normalize_by="all_pixels"),)
+    old["model"]["name"] = "maskformer_r50-d32"  # to which neither number meant anything
+    assert experiment_from_dict(old).resolved().losses == (MaskMatching(),)

@@ -20,6 +20,7 @@ from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import Failures, open_source
 from sdnjax.data.statistics import Statistics
 from sdnjax.errors import InputError
+from sdnjax.files import write_atomically
 from sdnjax.visualize import colorize, legend, overlay, panel, save_png
 
 SHOWN = 6  # augmented samples in the picture
@@ -53,7 +54,7 @@ def check_split(
         report(line)
     space = source.label_space
     save_png(out / "legend.png", legend(space.classes, np.array(space.palette, np.uint8)))
-    (out / f"{split}.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_atomically(out / f"{split}.json", json.dumps(results, indent=1) + "\n")
     if statistics.examples:
         save_png(out / f"{split}_samples.png", samples(data, split, space, seed))
     report(f"written to {out}")

@@ -9,22 +9,36 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sdnjax.commands.workdir import load_experiment
+from sdnjax.config_file import load_config
 from sdnjax.errors import InputError, RunError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import PROTOCOLS, protocol
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 
+# What of an experiment the commands read that use a trained network.
+EVALUATION = ("evaluation",)
+PICTURES = ("data.mean", "data.std", "data.on_bad_image")
+VALIDATION = (*PICTURES, "data.name", "data.dir", "data.val_split", "data.workers")
+
 
 def parse_experiment(
     parser: OneLineParser,
     positional: str,
-    load: Callable[[Path], Experiment],
+    load: Callable[[argparse.Namespace, Path], Experiment],
     argv: Sequence[str] | None = None,
+    *,
+    uses: Sequence[str] | None = None,
 ) -> tuple[argparse.Namespace, Experiment]:
     """Parses options whose defaults come from the experiment that an argument names.
 
-    `positional` is that argument of `parser`, `load` makes the experiment of it. Without
-    it, `--help` shows the library's defaults.
+    Args:
+      parser: its own options are known already.
+      positional: what the argument is, for people.
+      load: the parser's options, the argument → the experiment. Without an argument `--help`
+        shows the library's defaults.
+      uses: settings, or sections of them, that the command reads; None for all. Others are
+        refused.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv:
@@ -33,18 +47,61 @@ def parse_experiment(
     words = [a for a in argv if a not in ("-h", "--help")]
     experiment = Experiment()
     if words and not words[0].startswith("-"):
-        experiment = load(Path(words[0]))
+        experiment = load(_early(parser, argv), Path(words[0]))
     elif not asks_help:
         raise InputError(f"name the {positional} first; --help shows how")
-    add_overrides(parser, experiment)
+    experiment = _with_network_of(experiment, argv).resolved()
+
+    def used(key: str) -> bool:
+        return uses is None or any(key == u or key.startswith(u + ".") for u in uses)
+
+    add_overrides(parser, experiment, used)
     arguments = parser.parse_args(["--help"] if asks_help else argv)
     if getattr(arguments, "on_bad_image", None):
         setattr(arguments, "data.on_bad_image", arguments.on_bad_image)
     return arguments, apply_overrides(experiment, arguments)
 
 
+def from_config(arguments: argparse.Namespace, path: Path) -> Experiment:
+    """For `parse_experiment`: the argument is a configuration file."""
+    del arguments
+    return load_config(path, Experiment)
+
+
+def from_workdir(arguments: argparse.Namespace, path: Path) -> Experiment:
+    """For `parse_experiment`: the argument is a work directory; see `add_code`, `add_protocol`.
+
+    How many images are predicted at once stays the run's whatever the protocol.
+    """
+    experiment = load_experiment(path, config=arguments.config, trust_code=arguments.trust_code)
+    name = getattr(arguments, "protocol", None)
+    if name is None:
+        return experiment
+    own = experiment.evaluation
+    evaluation = dataclasses.replace(
+        protocol(name), batch_size=own.batch_size, metrics=own.metrics, finish=own.finish
+    )
+    return dataclasses.replace(experiment, evaluation=evaluation)
+
+
+def _early(parser: OneLineParser, argv: Sequence[str]) -> argparse.Namespace:
+    """The parser's own options, read before the settings, whose defaults depend on them."""
+    early = OneLineParser(add_help=False)
+    for action in parser._actions:
+        if action.option_strings and action.dest != "help":
+            early._add_action(action)
+    return early.parse_known_args(argv)[0]
+
+
+def _with_network_of(experiment: Experiment, argv: Sequence[str]) -> Experiment:
+    """With the network that the command line asks for: which losses there are depends on it."""
+    early = OneLineParser(add_help=False)
+    add_overrides(early, experiment, lambda key: key.startswith("model."))
+    return apply_overrides(experiment, early.parse_known_args(argv)[0])
+
+
 def add_protocol(parser: argparse.ArgumentParser) -> None:
-    """The option that names a published protocol; `by_protocol` reads it."""
+    """The option that names a published protocol."""
     plain = [name for name in PROTOCOLS if "_ms" not in name.removesuffix("_mmseg")]
     parser.add_argument(
         "--protocol",
@@ -55,25 +112,16 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def by_protocol(load: Callable[[Path], Experiment]) -> Callable[[Path], Experiment]:
-    """`load`, whose experiment is then evaluated as the command line's `--protocol` says.
-
-    It is read before the other options: their defaults, which `--help` shows, come from it.
-    How many images are predicted at once stays the run's.
-    """
-
-    def loaded(path: Path) -> Experiment:
-        experiment = load(path)
-        early = OneLineParser(add_help=False)
-        early.add_argument("--protocol")
-        name = early.parse_known_args(sys.argv[1:])[0].protocol
-        if name is None:
-            return experiment
-        batch_size = experiment.evaluation.batch_size
-        evaluation = dataclasses.replace(protocol(name), batch_size=batch_size)
-        return dataclasses.replace(experiment, evaluation=evaluation)
-
-    return loaded
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """The options that allow code to be run for a work directory that needs some."""
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run the code that the work directory keeps, if it was made with code of its own",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="run this configuration file in its place"
+    )
 
 
 def add_distributed(parser: argparse.ArgumentParser) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
@@ -28,9 +28,7 @@ from sdnjax.convert.state_dict import find_state_dict, strip_prefix
 from sdnjax.convert.tables import find_table
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
-from sdnjax.training.optimizer import make_optimizer
-from sdnjax.training.state import TrainState
-from sdnjax.training.step import make_train_step
+from sdnjax.recipe import Recipe
 
 KINDS = ("activations", "parameters", "gradients", "step")
 
@@ -80,19 +78,21 @@ def compare_run(
 
     Returns whether everything agrees to `tolerance`.
     """
-    network = load_network(workdir)
-    names = find_table(table, experiment.model.name)
-    rows = names.rows(network.model)
+    trained = load_network(workdir, experiment)
+    names = find_table(table, experiment.network_name)
+    rows = names.rows(trained.network)
     agree = True
     with jax.enable_x64(True) if double else contextlib.nullcontext():
         dtype = np.float64 if double else np.float32
-        model = experiment.model.build(len(network.classes), dtype) if double else network.model
-        variables = jax.tree.map(lambda x: np.asarray(x, dtype), network.variables)
+        recipe = experiment.build(len(trained.classes), dtype=dtype if double else None)
+        # The whole batch as PyTorch had it, which nothing augments.
+        recipe = dataclasses.replace(recipe, augment=None)
+        variables = jax.tree.map(lambda x: np.asarray(x, dtype), trained.variables)
         for kind, path in files.items():
             saved = _read(path, rows, layout, dtype)
             if kind == "activations":
                 found = compare_activations(
-                    model,
+                    recipe.network,
                     variables,
                     rows,
                     saved.tensors,
@@ -103,7 +103,7 @@ def compare_run(
                 found = compare_tensors(rows, variables, saved.tensors)
             else:
                 batch = saved.batch(path, "images", "labels")
-                ours = _trained_once(kind, model, variables, batch, experiment)
+                ours = _trained_once(kind, recipe, variables, batch)
                 floor = 1e-3 if kind == "gradients" else 0.0
                 found = compare_tensors(rows, ours, saved.tensors, floor=floor)
             report(f"{kind}, {path}:")
@@ -113,32 +113,16 @@ def compare_run(
 
 
 def _trained_once(
-    kind: str,
-    model: nn.Module,
-    variables: Any,
-    batch: tuple[np.ndarray, ...],
-    experiment: Experiment,
+    kind: str, recipe: Recipe, variables: Any, batch: tuple[np.ndarray, ...]
 ) -> dict[str, Any]:
     """Gradients of one training step, or what it makes of parameters and statistics."""
-    optimizer = make_optimizer(experiment.optimizer, experiment.steps)
     if kind == "gradients":
-        optimizer = _gradient_keeper()
-    step = make_train_step(
-        model,
-        optimizer,
-        seed=experiment.seed,
-        auxiliary_weight=experiment.auxiliary_weight,
-        normalize_by=experiment.normalize_by,
-    )
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(variables["params"]),
-    )
+        recipe = dataclasses.replace(recipe, optimizer=_gradient_keeper())
     images, labels = batch
     with nn.intercept_methods(_without_dropout), jax.default_matmul_precision("highest"):
-        state, _ = jax.jit(step)(state, {"image": images, "label": labels})
+        state, _ = jax.jit(recipe.step)(
+            recipe.init_state(variables), {"image": images, "label": labels}
+        )
     return {"params": state.opt_state} if kind == "gradients" else state.variables
 
 

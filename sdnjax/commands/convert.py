@@ -16,8 +16,6 @@ from sdnjax.convert.tables import find_table
 from sdnjax.data.sources import label_space_of
 from sdnjax.experiment import Experiment
 from sdnjax.training.checkpoints import CheckpointWriter
-from sdnjax.training.optimizer import make_optimizer
-from sdnjax.training.state import TrainState
 
 
 def from_torch(
@@ -43,10 +41,11 @@ def from_torch(
       overwrite: whether a run that is there may be replaced.
     """
     space = label_space_of(experiment.data)
+    recipe = experiment.build(space.num_classes)
     variables = load(
-        experiment.model.build(space.num_classes),
+        recipe.network,
         source,
-        find_table(table, experiment.model.name),
+        find_table(table, experiment.network_name),
         reinitialise=reinitialise,
         new_classes=new_classes,
         ignore=ignore,
@@ -55,14 +54,7 @@ def from_torch(
         report=report,
     )
     open_workdir(workdir, experiment, overwrite=overwrite)
-    variables = jax.tree.map(jnp.asarray, variables)
-    optimizer = make_optimizer(experiment.optimizer, experiment.steps)
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(variables["params"]),
-    )
+    state = recipe.init_state(jax.tree.map(jnp.asarray, variables))
     description = describe_run(experiment, space) | {"converted_from": str(source)}
     writer = CheckpointWriter(workdir / "checkpoints", experiment.keep_checkpoints, description)
     try:
@@ -74,6 +66,7 @@ def from_torch(
 
 def write_torch(
     workdir: Path,
+    experiment: Experiment,
     out: Path,
     *,
     step: int | None = None,
@@ -85,9 +78,9 @@ def write_torch(
 
     `drop` names parts ("neck") that the foreign network does not have.
     """
-    network = load_network(workdir, step)
-    names = find_table(table, network.experiment.model.name)
-    state = to_torch(network.model, network.variables, names, drop=drop)
+    trained = load_network(workdir, experiment, step)
+    names = find_table(table, experiment.network_name)
+    state = to_torch(trained.network, trained.variables, names, drop=drop)
     write_file(out, state)
     left = f"; left out: {', '.join(drop)}" if drop else ""
-    report(f"{len(state)} tensors of step {network.step} written to {out}{left}")
+    report(f"{len(state)} tensors of step {trained.step} written to {out}{left}")

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 
 from sdnjax.commands.trained import check_classes, load_network
 from sdnjax.data.evaluation import evaluation_examples
@@ -19,6 +18,7 @@ from sdnjax.data.images import normalize
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.sources import Failures, label_space_of
 from sdnjax.experiment import Experiment
+from sdnjax.files import write_atomically
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import protocol_name
 from sdnjax.inference.scoring import evaluate
@@ -34,7 +34,6 @@ def evaluate_run(
     step: int | None = None,
     split: str | None = None,
     out: Path | None = None,
-    model: nn.Module | None = None,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Scores the network of a work directory; prints the table and writes three files.
@@ -49,16 +48,15 @@ def evaluate_run(
       split: None for the experiment's validation split.
       out: the JSON file; None for one in `WORKDIR/evaluation` named after split, step and
         protocol.
-      model: the module, if it is not the one that the experiment describes.
       report: takes each line meant for people, on the first of several processes.
     """
     if jax.process_index() > 0:
         report = silent
-    network = load_network(workdir, step, model)
+    network = load_network(workdir, experiment, step)
     split = split or experiment.data.val_split
     space = label_space_of(experiment.data)
     check_classes(workdir, network.classes, space.classes)
-    predictor = Predictor(network.model, experiment.evaluation)
+    predictor = Predictor(network.network, experiment.evaluation)
     metrics, results = score_split(
         predictor,
         network.variables,
@@ -78,7 +76,7 @@ def evaluate_run(
         settings = {"split": split, "step": network.step, "classes": list(network.classes)}
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**settings, "results": results}, indent=1) + "\n")
+        write_atomically(out, json.dumps({**settings, "results": results}, indent=1) + "\n")
         confusion = metrics.regions.confusion
         beside = out.with_name(f"{out.stem}_confusion.csv")
         write_confusion(beside, confusion, network.classes)

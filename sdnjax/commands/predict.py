@@ -45,13 +45,13 @@ def predict_pictures(
     Returns the label files, one for each picture that could be read.
     """
     files = find_pictures(pictures, recursive=format is not None and FORMATS[format].recursive)
-    network = load_network(workdir, step)
+    network = load_network(workdir, experiment, step)
     if format is not None:
         check_names(format, [file.stem for file in files.values()])
         values = class_values(format, len(network.classes))
         if len({file.stem for file in files.values()}) < len(files):
             raise InputError(f"--format {format}: two of the pictures have one name")
-    predictor = Predictor(network.model, experiment.evaluation)
+    predictor = Predictor(network.network, experiment.evaluation)
     variables = predictor.place(network.variables)
     if format is None:
         save_png(out / "legend.png", legend(network.classes, network.palette))

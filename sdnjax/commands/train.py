@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from flax import linen as nn
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from sdnjax.commands.evaluate import evaluate_split, report_failures, silent
-from sdnjax.commands.trained import abstract_state, check_classes, count_parameters
+from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
 from sdnjax.commands.workdir import describe_run, open_workdir
 from sdnjax.data.label_spaces import LabelSpace
@@ -20,7 +20,7 @@ from sdnjax.data.pipeline import train_batches
 from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.ops import augment_batch
+from sdnjax.recipe import Recipe
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
     describe,
@@ -28,12 +28,10 @@ from sdnjax.training.checkpoints import (
     finished_steps,
     restore_state,
 )
-from sdnjax.training.loop import compile_step, fit
+from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog
-from sdnjax.training.optimizer import make_optimizer
-from sdnjax.training.sharding import data_mesh, replicated
-from sdnjax.training.state import TrainState, create_state
-from sdnjax.training.step import Batch, make_train_step, with_augmentation
+from sdnjax.training.sharding import data_mesh
+from sdnjax.training.state import TrainState
 
 
 def train(
@@ -42,36 +40,30 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    model: nn.Module | None = None,
     report: Callable[[str], None] = tqdm.write,
 ) -> TrainState:
     """Runs an experiment in a work directory, from its start or from where it stopped.
 
     Args:
       resume, overwrite: what to do if the directory holds a run, see `open_workdir`.
-      model: a module of your own in place of the one that the experiment describes.
       report: takes each line meant for people.
 
     Returns the last state; `state.step < experiment.steps` if the run was asked to stop.
     """
-    workdir = Path(workdir)
+    workdir, experiment = Path(workdir), experiment.resolved()
     if jax.process_index() > 0:
         report = silent
     train_source = open_source(experiment.data, experiment.data.train_split)
     val_source = open_source(experiment.data, experiment.data.val_split)
     space = train_source.label_space
+    recipe = experiment.build(space.num_classes)
+    recipe.check()
     mesh = data_mesh(experiment.batch_size)
     open_workdir(workdir, experiment, resume=resume, overwrite=overwrite)
-    if finished_steps(workdir / "checkpoints"):
-        saved = describe(find_checkpoint(workdir / "checkpoints"))
-        check_classes(workdir, saved["classes"], space.classes)
-
-    model = model or experiment.model.build(space.num_classes)
-    optimizer = make_optimizer(experiment.optimizer, experiment.steps)
-    state = _initial_state(experiment, model, optimizer, workdir / "checkpoints", mesh)
+    state = _first_state(recipe, workdir, space.classes, mesh)
     start = int(state.step)
     report(
-        f"{experiment.name}: {experiment.model.name}, operator {experiment.model.neck.operator}, "
+        f"{experiment.name}: {experiment.network_title}, "
         f"{count_parameters(state.params) / 1e6:.2f} M parameters; {len(train_source)} images to "
         f"train, {len(val_source)} to validate; {jax.device_count()} device(s); "
         f"from step {start} to {experiment.steps} in {workdir}"
@@ -80,15 +72,6 @@ def train(
         report(f"{workdir} is finished; eval.py evaluates it, predict.py uses it")
         return state
 
-    step = make_train_step(
-        model,
-        optimizer,
-        seed=experiment.seed,
-        auxiliary_weight=experiment.auxiliary_weight,
-        normalize_by=experiment.normalize_by,
-    )
-    if experiment.data.augment_on == "device":
-        step = with_augmentation(step, _augmentation(experiment, space), mesh)
     batches = train_batches(
         experiment.data,
         seed=experiment.seed,
@@ -107,13 +90,13 @@ def train(
     try:
         state = fit(
             state,
-            compile_step(step, mesh),
+            recipe.compiled_step(mesh),
             batches,
             mesh=mesh,
             steps=experiment.steps,
             checkpoints=checkpoints,
             log=log,
-            evaluate=_validation(experiment, model, space, report),
+            evaluate=_validation(experiment, recipe, space, report),
             evaluate_every=experiment.evaluate_every,
             checkpoint_every=experiment.checkpoint_every,
             log_every=experiment.log_every,
@@ -131,41 +114,20 @@ def train(
     return state
 
 
-def _augmentation(experiment: Experiment, space: LabelSpace) -> Callable[[Batch], Batch]:
-    """The augmentation that the input pipeline leaves to the devices."""
-    data = experiment.data
-    return functools.partial(
-        augment_batch,
-        seed=experiment.seed,
-        crop_size=data.crop_size,
-        num_classes=space.num_classes,
-        mean=data.mean,
-        std=data.std,
-        base_size=data.base_size,
-        scale_range=data.scale_range,
-        max_class_share=data.max_class_share,
-        flip=data.flip,
-        photometric=data.photometric,
-    )
-
-
-def _initial_state(
-    experiment: Experiment, model: nn.Module, optimizer: Any, directory: Path, mesh: Any
-) -> TrainState:
+def _first_state(recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: Mesh) -> TrainState:
     """The latest checkpoint's state, or a new one."""
-    if finished_steps(directory):
-        abstract = abstract_state(model, optimizer, experiment, replicated(mesh))
-        return restore_state(find_checkpoint(directory), abstract)
-    make = functools.partial(
-        create_state, model, optimizer, experiment.data.crop_size, experiment.seed
-    )
-    return jax.jit(make, out_shardings=replicated(mesh))()
+    directory = workdir / "checkpoints"
+    if not finished_steps(directory):
+        return recipe.new_state(mesh)
+    path = find_checkpoint(directory)
+    check_classes(workdir, tuple(describe(path)["classes"]), classes)
+    return restore_state(path, recipe.placed(mesh))
 
 
 def _validation(
-    experiment: Experiment, model: nn.Module, space: LabelSpace, report: Callable[[str], None]
+    experiment: Experiment, recipe: Recipe, space: LabelSpace, report: Callable[[str], None]
 ) -> Callable[[TrainState], dict[str, Any]]:
-    predictor = Predictor(model, experiment.evaluation)
+    predictor = Predictor(recipe.network, experiment.evaluation)
 
     def validate(state: TrainState) -> dict[str, Any]:
         results = evaluate_split(

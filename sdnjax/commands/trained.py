@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
-from jax.sharding import Sharding, SingleDeviceSharding
+from jax.sharding import SingleDeviceSharding
 
+from sdnjax.commands.workdir import load_experiment
 from sdnjax.errors import InputError
-from sdnjax.experiment import Experiment
-from sdnjax.settings import from_dict
+from sdnjax.experiment import Experiment, experiment_from_dict
+from sdnjax.recipe import with_shardings
+from sdnjax.settings import differences
 from sdnjax.training.checkpoints import describe, find_checkpoint, load_items
-from sdnjax.training.state import TrainState, create_state
 
 
 @dataclass(frozen=True)
@@ -26,53 +24,39 @@ class Trained:
     """A module with its variables and what is needed to use them."""
 
     experiment: Experiment
-    model: nn.Module
+    network: nn.Module
     variables: dict[str, Any]
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     step: int
 
 
-def load_network(workdir: Path, step: int | None = None, model: nn.Module | None = None) -> Trained:
+def load_network(
+    workdir: Path, experiment: Experiment | None = None, step: int | None = None
+) -> Trained:
     """Loads the network of a run: parameters and batch-norm statistics, nothing else.
 
     Args:
       workdir: of a run that has saved a checkpoint.
+      experiment: the run's own (see `load_experiment`, which None calls), or that with other
+        settings of data and evaluation.
       step: of the checkpoint; None for the latest.
-      model: the module, if it is not the one that the experiment describes.
+
+    Raises: InputError if the checkpoint holds another network than the experiment describes.
     """
+    experiment = load_experiment(workdir) if experiment is None else experiment
     path = find_checkpoint(workdir / "checkpoints", step)
     description = describe(path)
-    experiment = from_dict(Experiment, description["experiment"], str(path))
+    _check_network(path, description["experiment"], experiment)
     classes = tuple(description["classes"])
-    model = model or experiment.model.build(len(classes))
-    state = abstract_state(
-        model,
-        optax.identity(),
-        experiment,
-        SingleDeviceSharding(jax.local_devices()[0]),
-    )
-    variables = load_items(path, state.variables)
+    recipe = experiment.build(len(classes))
+    place = SingleDeviceSharding(jax.local_devices()[0])
+    variables = load_items(path, with_shardings(recipe.abstract_state(), place).variables)
     palette = tuple(tuple(colour) for colour in description["palette"])
-    return Trained(experiment, model, variables, classes, palette, int(path.name))
+    return Trained(experiment, recipe.network, variables, classes, palette, int(path.name))
 
 
-def abstract_state(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    experiment: Experiment,
-    sharding: Sharding,
-) -> TrainState:
-    """Shapes, types and shardings of a train state, without computing one."""
-    make = functools.partial(
-        create_state, model, optimizer, experiment.data.crop_size, experiment.seed
-    )
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(make)
-    )
-
-
-def check_classes(workdir: Path, ours: Sequence[str], theirs: Sequence[str]) -> None:
+def check_classes(workdir: Path, ours: tuple[str, ...], theirs: tuple[str, ...]) -> None:
     """InputError if the classes of a network and those of the data set are not the same."""
     if len(ours) != len(theirs):
         raise InputError(
@@ -86,3 +70,15 @@ def check_classes(workdir: Path, ours: Sequence[str], theirs: Sequence[str]) -> 
 def count_parameters(params: Any) -> int:
     """How many numbers a tree of parameters holds."""
     return sum(jnp.size(x) for x in jax.tree.leaves(params))
+
+
+def _check_network(path: Path, saved: dict[str, Any], experiment: Experiment) -> None:
+    """InputError unless the experiment's network is the one that was saved."""
+    model = {"model": saved.get("model", {})}
+    try:
+        there = experiment_from_dict(model, str(path), experiment)
+        changed = [d for d in differences(there, experiment) if d.split()[0].startswith("model")]
+    except InputError as error:
+        changed = [str(error).removeprefix(f"{path}: ")]
+    if changed:
+        raise InputError(f"{path} holds another network: {'; '.join(changed[:3])}")

@@ -22,7 +22,9 @@ def explain_waiting(seconds: Mapping[str, float], data: Data, cores: int | None 
     if total <= 0:
         return "its time was not measured"
     transfer = spent.pop("transfer", 0.0)
-    slowest = "transfer" if transfer > sum(spent.values()) else max(spent, key=spent.get)
+    slowest = (
+        "transfer" if transfer > sum(spent.values()) else max(spent, key=lambda stage: spent[stage])
+    )
     stages = sorted({**spent, "transfer": transfer}.items(), key=lambda stage: -stage[1])
     shares = ", ".join(f"{name} {s / total:.0%}" for name, s in stages)
     return f"{shares}; {_advice(slowest, data, cores or _cores())}"

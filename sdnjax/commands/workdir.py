@@ -1,6 +1,7 @@
 """The work directory: everything about one run, never overwritten unasked.
 
 config.json      the resolved experiment
+code/            the configuration file and its modules, if the experiment has objects of its own
 runs.json        each start of it: when, command, versions, devices, git commit
 metrics.jsonl    one line per logged step and per validation
 checkpoints/     see sdnjax.training.checkpoints
@@ -11,6 +12,8 @@ predictions/     what predict.py wrote
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -25,13 +28,15 @@ import jax
 from jax.experimental import multihost_utils
 
 import sdnjax
+from sdnjax.config_file import load_config, sources
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.errors import InputError
-from sdnjax.experiment import Experiment
-from sdnjax.settings import differences, from_dict, to_dict
+from sdnjax.experiment import Experiment, experiment_from_dict
+from sdnjax.files import write_atomically
+from sdnjax.settings import differences, own_objects, to_dict
 from sdnjax.training.checkpoints import finished_steps
 
-_OURS = ("config.json", "runs.json", "metrics.jsonl", "checkpoints", "tensorboard")
+_OURS = ("config.json", "code", "runs.json", "metrics.jsonl", "checkpoints", "tensorboard")
 
 
 def open_workdir(
@@ -57,13 +62,17 @@ def _prepare(path: Path, experiment: Experiment, resume: bool, overwrite: bool) 
         _check_same_run(path, experiment, resume)
     elif path.is_dir() and any(path.iterdir()) and not saved.is_file():
         raise InputError(f"{path} is not empty and holds no run: name another --workdir")
-    elif saved.is_file():
+    code = {} if experiment.code is None else sources(experiment.code)  # it may lie in path/code
+    if saved.is_file() and overwrite:
         for name in _OURS:
             entry = path / name
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _write_json(saved, to_dict(experiment))
+        for name, content in code.items():
+            (path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / "code" / name, content)
+        _write_json(saved, {**to_dict(experiment), "code": code_record(experiment)})
         starts = path / "runs.json"
         history = json.loads(starts.read_text()) if starts.is_file() else []
         _write_json(starts, [*history, provenance()])
@@ -71,8 +80,41 @@ def _prepare(path: Path, experiment: Experiment, resume: bool, overwrite: bool) 
         raise InputError(f"cannot write to work directory {path}: {error.strerror}") from None
 
 
-def load_experiment(path: Path) -> Experiment:
-    """The experiment of a work directory."""
+def load_experiment(
+    path: Path, *, config: Path | None = None, trust_code: bool = False
+) -> Experiment:
+    """The experiment of a work directory.
+
+    If it has objects of its own, they are made by running code again: that which the directory
+    keeps, if `trust_code`, or the configuration file `config`. Neither happens unasked, because
+    a work directory may come from somebody else, and code can do anything.
+
+    Raises:
+      InputError: there is no run, or its file is damaged; it needs code that is not named, not
+        kept, or no longer what it was.
+    """
+    values, record = _read_config(path)
+    where = str(path / "config.json")
+    own = own_objects(values)
+    if not own:
+        if config is not None:
+            raise InputError(f"--config: {path} needs no code, its config.json says everything")
+        return experiment_from_dict(values, where)
+    if config is None and not trust_code:
+        kept = f"--trust-code runs the copy in {path / 'code'}, " if record else ""
+        raise InputError(
+            f"{path} was made with code of its own ({', '.join(dict.fromkeys(own))[:200]}): "
+            f"{kept}--config FILE runs a configuration file of yours"
+        )
+    if config is None:
+        config = _kept_code(path, record)
+    base = load_config(config, Experiment).resolved()
+    experiment = experiment_from_dict(values, where, base)
+    return dataclasses.replace(experiment, code=config.resolve())
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What `config.json` holds: the experiment, and the record of its code if there is any."""
     saved = path / "config.json"
     if not saved.is_file():
         raise InputError(f"{path} is no work directory: it has no config.json")
@@ -80,13 +122,45 @@ def load_experiment(path: Path) -> Experiment:
         values = json.loads(saved.read_text())
     except ValueError:
         raise InputError(f"{saved} is damaged: it is not JSON") from None
-    return from_dict(Experiment, values, str(saved))
+    if not isinstance(values, dict):
+        raise InputError(f"{saved} is damaged: it holds no settings")
+    return values, values.pop("code", None)
+
+
+def _kept_code(path: Path, record: dict[str, Any] | None) -> Path:
+    """The configuration file that the directory keeps; InputError unless all is as it was."""
+    if not record:
+        raise InputError(
+            f"{path} keeps no code: its experiment was made in Python, not by a configuration file"
+        )
+    for name, digest in record["files"].items():
+        file = path / "code" / name
+        if not file.resolve().is_relative_to((path / "code").resolve()):
+            raise InputError(f"{path / 'config.json'} is damaged: it names {name} as code")
+        if not file.is_file() or _digest(file.read_bytes()) != digest:
+            raise InputError(
+                f"{file} is not what the run was made with: put it back, or name it with --config"
+            )
+    return path / "code" / record["main"]
+
+
+def code_record(experiment: Experiment) -> dict[str, Any] | None:
+    """The names and SHA-256 of the files that make the experiment's own objects."""
+    if experiment.code is None:
+        return None
+    files = {name: _digest(content) for name, content in sources(experiment.code).items()}
+    return {"main": experiment.code.name, "files": files}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def describe_run(experiment: Experiment, space: LabelSpace) -> dict[str, Any]:
     """What travels with every checkpoint, so that it can be used alone."""
     return {
         "experiment": to_dict(experiment),
+        "code": code_record(experiment),
         "classes": list(space.classes),
         "palette": [list(colour) for colour in space.palette],
         **provenance(),
@@ -137,7 +211,12 @@ def git_commit() -> str | None:
 
 
 def _check_same_run(path: Path, experiment: Experiment, resume: bool) -> None:
-    changed = differences(load_experiment(path), experiment)
+    values, record = _read_config(path)
+    try:
+        there = experiment_from_dict(values, str(path / "config.json"), experiment)
+        changed = differences(there, experiment)
+    except InputError as error:
+        changed = [str(error)]
     if changed:
         listing = "; ".join(changed[:3]) + (f"; and {len(changed) - 3} more" * (len(changed) > 3))
         raise InputError(
@@ -151,9 +230,15 @@ def _check_same_run(path: Path, experiment: Experiment, resume: bool) -> None:
             f"{path} holds this run already ({progress} of {experiment.steps}): "
             "--resume goes on, --overwrite starts anew"
         )
+    files, now = ((r or {"files": {}})["files"] for r in (record, code_record(experiment)))
+    edited = sorted(name for name in files | now if files.get(name) != now.get(name))
+    if record and edited:
+        raise InputError(
+            f"{edited[0]} is not the code that the run in {path} began with: "
+            f"{path / 'code' / record['main']} in its place goes on with that, "
+            "--overwrite starts anew"
+        )
 
 
 def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)
+    write_atomically(path, json.dumps(value, indent=1) + "\n")

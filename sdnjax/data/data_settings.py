@@ -8,6 +8,7 @@ from typing import Literal
 
 from sdnjax.data.label_spaces import check_name
 from sdnjax.errors import InputError
+from sdnjax.ops.normalization import Normalization
 from sdnjax.settings import check_types, setting
 
 
@@ -84,6 +85,11 @@ class Data:
             "on_bad_image", self.on_bad_image in ("raise", "skip"), "be 'raise' or 'skip'"
         )
         self._require("workers", self.workers >= 1, "be at least 1")
+
+    @property
+    def normalization(self) -> Normalization:
+        """What training and prediction make of a picture's values."""
+        return Normalization(self.mean, self.std)
 
     def _require(self, key: str, satisfied: bool, what: str) -> None:
         if not satisfied:

@@ -64,6 +64,17 @@ class Evaluation:
                 )
             if int(short * min(self.scales)) < 1:
                 raise InputError(f"evaluation.scales {self.scales} leave nothing of {short} pixels")
+        self._check_widths()
+
+    def unused(self) -> dict[str, str]:
+        """The settings that have no effect beside the others, and why."""
+        return (
+            {}
+            if self.mode == "slide"
+            else dict.fromkeys(("window", "stride"), "evaluation.mode is whole")
+        )
+
+    def _check_widths(self) -> None:
         widths = self.trimap_widths
         if len(set(widths)) != len(widths) or min(widths, default=1) < 1:
             raise InputError(f"evaluation.trimap_widths must differ and be ≥ 1, not {widths}")

@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+
+from sdnjax.errors import InputError
+from sdnjax.losses.objective import Batch, Mean, Outputs, output
+from sdnjax.ops.labels import IGNORE
+from sdnjax.settings import check_types, setting
+
+Divisor = Literal["valid_pixels", "all_pixels"]
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """`−log softmax(scores)[label]`, averaged over the pixels of the global batch."""
+
+    weight: float = setting(1.0, "factor of the loss")
+    on: str = setting("logits", "output that is scored; auxiliary: the auxiliary head's")
+    normalize_by: Divisor = setting(
+        "valid_pixels", "what the sum is divided by; all_pixels, void included, is mmseg's rule"
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.weight < 0:
+            raise InputError(f"losses: weight must not be negative, not {self.weight}")
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
+        name = "decoder" if self.on == "logits" else self.on
+        scores = output(outputs, self.on)
+        return {name: cross_entropy_mean(scores, batch["label"], normalize_by=self.normalize_by)}
 
 
 def cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
     *,
-    ignore: int = 255,
-    normalize_by: Literal["valid_pixels", "all_pixels"] = "valid_pixels",
+    ignore: int = IGNORE,
+    normalize_by: Divisor = "valid_pixels",
 ) -> jax.Array:
-    """Mean of `−log softmax(logits)[label]`, a scalar, float32 (float64 for float64).
+    """The value of `cross_entropy_mean`, a scalar, float32 (float64 for float64)."""
+    return cross_entropy_mean(logits, labels, ignore=ignore, normalize_by=normalize_by).value()
+
+
+def cross_entropy_mean(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    ignore: int = IGNORE,
+    normalize_by: Divisor = "valid_pixels",
+) -> Mean:
+    """`−log softmax(logits)[label]`, summed, and the pixels to divide by.
 
     Inside a data-parallel `jit` both sums run over the global batch, so the loss does not
     depend on how images with much void fall onto devices.
@@ -40,7 +80,6 @@ def cross_entropy(
     picked = jnp.take_along_axis(log_probabilities, index[..., None], axis=-1)[..., 0]
     total = -jnp.sum(jnp.where(valid, picked, 0.0))
     if normalize_by == "all_pixels":
-        return total / labels.size
+        return Mean(total, jnp.asarray(labels.size, total.dtype))
     # A float count is exact to 2^24 pixels only; int32 to 2^31, a batch of 2000 megapixels.
-    count = jnp.sum(valid, dtype=jnp.int32)
-    return total / jnp.maximum(count, 1).astype(total.dtype)
+    return Mean(total, jnp.sum(valid, dtype=jnp.int32))

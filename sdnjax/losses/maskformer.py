@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.ops import resize_bilinear, resize_nearest
+from sdnjax.ops.labels import IGNORE
+from sdnjax.settings import check_types, setting
 
 
-class Weights(NamedTuple):
-    """Of the loss's terms, which are the matching's costs too; mmseg's and the paper's."""
+@dataclass(frozen=True)
+class MaskMatching:
+    """MaskFormer's loss; its weights are those of the matching's costs too (mmseg's, the paper's).
 
-    classes: float = 1.0
-    dice: float = 1.0
-    mask: float = 20.0
-    no_object: float = 0.1
+    For networks that classify masks: it reads `class_logits` and `mask_logits`.
+    """
+
+    weight: float = setting(1.0, "factor of the whole loss")
+    classes: float = setting(1.0, "weight of the queries' classification")
+    dice: float = setting(1.0, "weight of the masks' dice loss")
+    mask: float = setting(20.0, "weight of the masks' focal loss")
+    no_object: float = setting(0.1, "weight of queries without a mask in the classification")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
+        classes, masks = output(outputs, "class_logits"), output(outputs, "mask_logits")
+        return maskformer_means(classes, masks, batch["label"], weights=self)
 
 
-DEFAULT_WEIGHTS = Weights()
+DEFAULT_WEIGHTS = MaskMatching()
 
 
 def maskformer_loss(
@@ -29,9 +44,23 @@ def maskformer_loss(
     mask_logits: jax.Array,
     labels: jax.Array,
     *,
-    ignore: int = 255,
-    weights: Weights = DEFAULT_WEIGHTS,
+    ignore: int = IGNORE,
+    weights: MaskMatching = DEFAULT_WEIGHTS,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The values of `maskformer_means`, and their sum, first."""
+    means = maskformer_means(class_logits, mask_logits, labels, ignore=ignore, weights=weights)
+    terms = {name: mean.value() for name, mean in means.items()}
+    return terms["classes"] + terms["mask"] + terms["dice"], terms
+
+
+def maskformer_means(
+    class_logits: jax.Array,
+    mask_logits: jax.Array,
+    labels: jax.Array,
+    *,
+    ignore: int = IGNORE,
+    weights: MaskMatching = DEFAULT_WEIGHTS,
+) -> dict[str, Mean]:
     """Set-prediction loss (Cheng et al., 2021), summed over the decoder layers.
 
     Every class that an image shows is one mask. Per layer, the masks of an image are assigned
@@ -49,7 +78,7 @@ def maskformer_loss(
       labels: `[B, H, W]` integers, 0…K−1 or `ignore`.
 
     Returns:
-      The loss, and its weighted terms summed over layers: `classes`, `mask` and `dice`.
+      The weighted terms: `classes`, one mean for each layer, `mask` and `dice`.
 
     Raises:
       ValueError: shapes that do not fit.
@@ -72,15 +101,15 @@ def maskformer_loss(
 
     cost = matching_cost(class_logits, mask_logits, labels, classes, weights)
     query = assign(jax.lax.stop_gradient(cost), present)
-    total = jnp.maximum(jnp.sum(present, dtype=jnp.int32), 1).astype(wide)
+    masks = jnp.sum(present, dtype=jnp.int32)
 
+    wrong = _class_loss(class_logits, classes, query, weights.no_object)
     focal, dice = _mask_losses(mask_logits, labels, classes, query)
-    terms = {
-        "classes": weights.classes * _class_loss(class_logits, classes, query, weights.no_object),
-        "mask": weights.mask * focal / total,
-        "dice": weights.dice * dice / total,
+    return {
+        "classes": Mean(weights.classes * wrong.total, wrong.count),
+        "mask": Mean(weights.mask * focal, masks),
+        "dice": Mean(weights.dice * dice, masks),
     }
-    return terms["classes"] + terms["mask"] + terms["dice"], terms
 
 
 def matching_cost(
@@ -88,7 +117,7 @@ def matching_cost(
     mask_logits: jax.Array,
     labels: jax.Array,
     classes: jax.Array,
-    weights: Weights,
+    weights: MaskMatching,
 ) -> jax.Array:
     """Cost `[L, B, Q, K]` of giving a query the mask of a class, `classes [B, K]`.
 
@@ -137,10 +166,8 @@ def assign(cost: jax.Array, present: jax.Array) -> jax.Array:
     return jax.pure_callback(solve, shape, cost, present, vmap_method="sequential")
 
 
-def _class_loss(
-    logits: jax.Array, classes: jax.Array, query: jax.Array, no_object: float
-) -> jax.Array:
-    """Cross-entropy of every query, weighted per class, over the sum of weights; layers' sum."""
+def _class_loss(logits: jax.Array, classes: jax.Array, query: jax.Array, no_object: float) -> Mean:
+    """Cross-entropy of every query, weighted per class, and the sum of weights: [L] each."""
     layers, batch, queries, count = logits.shape
     # One row more than there are queries takes the masks that are not there.
     target = jnp.full((layers, batch, queries + 1), count - 1, jnp.int32)
@@ -152,7 +179,7 @@ def _class_loss(
     log_probabilities = jax.nn.log_softmax(logits, axis=-1)
     picked = jnp.take_along_axis(log_probabilities, target[..., None], axis=-1)[..., 0]
     weight = jnp.where(target == count - 1, no_object, 1.0).astype(logits.dtype)
-    return -jnp.sum(jnp.sum(weight * picked, axis=(1, 2)) / jnp.sum(weight, axis=(1, 2)))
+    return Mean(-jnp.sum(weight * picked, axis=(1, 2)), jnp.sum(weight, axis=(1, 2)))
 
 
 def _mask_losses(

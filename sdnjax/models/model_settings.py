@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.errors import InputError, unknown
 from sdnjax.models.zoo import check_name, check_part, create_model
-from sdnjax.ops.sdc import IMPLEMENTATIONS
+from sdnjax.ops.sdc import IMPLEMENTATIONS, Implementation
 from sdnjax.ops.similarity import SIMILARITIES
-from sdnjax.settings import check_types, from_dict, setting
+from sdnjax.settings import check_types, setting
+
+SimilarityName = Literal["charbonnier", "relative", "gaussian", "cosine", "constant"]
+ImplementationName = Literal["pallas_gpu", "xla", "reference"]
 
 
 @dataclass(frozen=True)
 class Neck:
     """The SDN neck; `operator="none"` is the network without it.
 
-    In Python `similarity` may also be a function of two maps, and `implementation` a function
-    in the place of Eq. 5; see `sdnjax.ops.similarity_maps` and `semantic_difference_conv`.
+    `similarity` may be a function of your own of two maps (see `sdnjax.ops.similarity_maps`), and
+    `implementation` one in the place of Eq. 5 (see `sdnjax.ops.semantic_difference_conv`).
     """
 
     operator: Literal["sdc", "conv", "cdc", "none"] = setting(
@@ -29,19 +33,23 @@ class Neck:
     )
     kernel_size: int = setting(3, "taps on each side of the operator's kernel")
     dilation: int = setting(1, "spacing of the taps")
-    similarity: Literal["charbonnier", "relative", "gaussian", "cosine", "constant"] = setting(
+    similarity: SimilarityName | Callable[..., jax.Array] = setting(
         "charbonnier", "similarity S of the guidance at two pixels"
     )
     boundary: Literal["no_flux", "zeros"] = setting("no_flux", "taps outside the image")
     reduction: int = setting(1, "the operator works on 1/reduction of the channels")
     guidance_channels: int | None = setting(None, "channels of Φ; none: those of its input")
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
-    implementation: Literal["pallas_gpu", "xla", "reference"] | None = setting(
+    implementation: ImplementationName | Implementation | None = setting(
         None, "what computes sdc; none: the fastest that serves"
     )
 
     def __post_init__(self) -> None:
-        self._check_choices()
+        for name, known in (("similarity", SIMILARITIES), ("implementation", IMPLEMENTATIONS)):
+            value = getattr(self, name)
+            if isinstance(value, str) and value not in known:
+                raise unknown(f"model.neck.{name}: there is no", value, known)
+        check_types(self)
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise InputError(f"model.neck.kernel_size must be odd, not {self.kernel_size}")
         if self.dilation < 1 or self.reduction < 1:
@@ -49,19 +57,16 @@ class Neck:
         if self.guidance_channels is not None and self.guidance_channels < 1:
             raise InputError("model.neck.guidance_channels must be at least 1, or none")
 
-    def _check_choices(self) -> None:
-        """Types and names; functions are left alone, their declared types being names."""
-        own = {}
-        for name, known in (("similarity", SIMILARITIES), ("implementation", IMPLEMENTATIONS)):
-            value = getattr(self, name)
-            if callable(value):
-                own[name] = value
-                object.__setattr__(self, name, None if name == "implementation" else known[0])
-            elif isinstance(value, str) and value not in known:
-                raise unknown(f"model.neck.{name}: there is no", value, known)
-        check_types(self)
-        for name, value in own.items():
-            object.__setattr__(self, name, value)
+    def unused(self) -> dict[str, str]:
+        """The settings that have no effect beside the others, and why."""
+        reason = f"model.neck.operator is {self.operator}"
+        guided = ("similarity", "boundary", "guidance_channels", "stop_guidance_gradient")
+        guided += ("implementation",)
+        if self.operator == "sdc":
+            return {}
+        if self.operator != "none":
+            return dict.fromkeys(guided, reason)
+        return dict.fromkeys((*guided, "kernel_size", "dilation", "reduction"), reason)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,13 @@ class Model:
     """
 
     name: str = setting("fcn_r18-d8", "network, as in sdnjax.models.MODELS")
-    neck: Any = setting(Neck(), "Neck(…), or a module of stages to stages")
-    context: Any = setting(None, "a module of features to features, before the classifier")
-    refine: Any = setting(None, "a module of scores to scores, before they are resized")
+    neck: Neck | nn.Module = setting(Neck(), "Neck(…), or a module of stages to stages")
+    context: nn.Module | None = setting(
+        None, "a module of features to features, before the classifier"
+    )
+    refine: nn.Module | None = setting(
+        None, "a module of scores to scores, before they are resized"
+    )
     dropout: float | None = setting(
         None, "share of channels dropped before the classifier; none: the network's own"
     )
@@ -84,18 +93,18 @@ class Model:
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
 
     def __post_init__(self) -> None:
-        if isinstance(self.neck, Mapping):  # as JSON has it
-            object.__setattr__(self, "neck", from_dict(Neck, self.neck, "config", "model.neck."))
-        check_types(self)
-        check_name(self.name)
         if not isinstance(self.neck, Neck | nn.Module):
             raise InputError(f"model.neck must be Neck(…) or a Linen module, not {self.neck!r}")
         check_part("model.context", self.context)
         check_part("model.refine", self.refine)
+        check_types(self)
+        check_name(self.name)
 
     def build(self, num_classes: int, dtype: Any = None) -> nn.Module:
         """The Linen module; `dtype` in place of the settings', for float64."""
-        neck = {"neck": "sdn", **vars(self.neck)} if isinstance(self.neck, Neck) else None
+        neck = {"neck": self.neck}
+        if isinstance(self.neck, Neck):
+            neck = {"neck": "sdn", **vars(self.neck)}
         return create_model(
             self.name,
             num_classes=num_classes,
@@ -105,5 +114,5 @@ class Model:
             align_corners=self.align_corners,
             stem=self.stem,
             dtype=dtype or jnp.dtype(self.dtype),
-            **({"neck": self.neck} if neck is None else neck),
+            **neck,
         )

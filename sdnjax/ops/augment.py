@@ -111,7 +111,7 @@ def augment(
 
 
 def random_size(
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     draw: Array,
     *,
     base_size: tuple[int, int] | None = None,

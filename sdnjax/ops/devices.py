@@ -12,7 +12,7 @@ def target_device() -> tuple[str, str]:
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.abstract_device is not None:
         return mesh.abstract_device.platform, mesh.abstract_device.device_kind
-    device = jax.config.jax_default_device
+    device = getattr(jax.config, "jax_default_device", None)
     if device is None or isinstance(device, str):
         device = jax.devices(device)[0]
     return device.platform, device.device_kind

@@ -16,7 +16,7 @@ from sdnjax.ops.neighbours import accumulation_dtype
 
 @jax.named_scope("resize")
 def resize_bilinear(
-    x: jax.Array, shape: tuple[int, int], *, align_corners: bool = False
+    x: jax.Array, shape: tuple[int, ...], *, align_corners: bool = False
 ) -> jax.Array:
     """Bilinear interpolation, `F.interpolate(mode="bilinear")` of PyTorch without antialiasing.
 
@@ -40,7 +40,7 @@ def resize_bilinear(
 
 
 @jax.named_scope("resize")
-def resize_bicubic(x: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def resize_bicubic(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Bicubic interpolation, `F.interpolate(mode="bicubic")` of PyTorch: Keys' cubic, a = −0.75.
 
     Output pixel i reads four taps about `(i + ½)·in/out − ½`; taps outside repeat the border.
@@ -81,7 +81,7 @@ def _resize(x, shape, weights_of):
     return y.astype(x.dtype)
 
 
-def resize_nearest(x: jax.Array, shape: tuple[int, int]) -> jax.Array:
+def resize_nearest(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Nearest-neighbour resizing, `F.interpolate(mode="nearest")` of PyTorch.
 
     Output pixel i is input pixel `floor(i · in/out)`, in float32 as PyTorch computes it.

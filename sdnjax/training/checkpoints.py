@@ -9,6 +9,7 @@ file is written last: a step without it was never finished and counts as absent.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -18,6 +19,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from sdnjax.errors import InputError, RunError
+from sdnjax.files import write_atomically
 from sdnjax.training.state import TrainState
 
 SEAL = "sdnjax.json"
@@ -41,11 +43,7 @@ class CheckpointWriter:
         """Starts to save; the arrays are copied before it returns, the writing goes on."""
         self.wait()
         step = int(state.step)
-        items = {
-            "params": state.params,
-            "batch_stats": state.batch_stats,
-            "training": {"step": state.step, "opt_state": state.opt_state},
-        }
+        items = _items_of(state)
         items = {k: v for k, v in items.items() if jax.tree.leaves(v)}  # Orbax refuses empty ones
         try:
             response = self._checkpointer.save_checkpointables_async(
@@ -125,20 +123,15 @@ def load_items(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
 
 def restore_state(path: Path, abstract: TrainState) -> TrainState:
     """The train state of a checkpoint, onto the shardings of `abstract`."""
-    items = load_items(
-        path,
-        {
-            "params": abstract.params,
-            "batch_stats": abstract.batch_stats,
-            "training": {"step": abstract.step, "opt_state": abstract.opt_state},
-        },
-    )
-    return TrainState(
-        step=items["training"]["step"],
-        params=items["params"],
-        batch_stats=items["batch_stats"],
-        opt_state=items["training"]["opt_state"],
-    )
+    items = load_items(path, _items_of(abstract))
+    return TrainState(**{**items.pop("training"), **items})
+
+
+def _items_of(state: TrainState) -> dict[str, Any]:
+    """The items of a checkpoint: what inference loads, and the rest of the state by field."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    items = {name: fields.pop(name) for name in state.variables}
+    return {**items, "training": fields}
 
 
 def _step_folders(directory: Path) -> list[int]:
@@ -154,9 +147,7 @@ def _seal(path: Path, description: dict[str, Any]) -> None:
         if p.is_file() and p.name != SEAL
     }
     text = json.dumps({"description": description, "files": files}, indent=1)
-    temporary = path / (SEAL + ".part")
-    temporary.write_text(text)
-    temporary.replace(path / SEAL)
+    write_atomically(path / SEAL, text)
 
 
 def _read_seal(path: Path) -> dict[str, Any]:

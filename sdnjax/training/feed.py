@@ -18,8 +18,8 @@ from sdnjax.training.step import Batch
 class Feed(Iterator[Batch]):
     """Fetches and transfers the next batches in a thread, while steps run.
 
-    What iterating over `batches` raises is raised for the batch concerned, not earlier. To end
-    before the batches do costs nothing: those fetched too early are dropped.
+    An exception from `batches` is raised when the batch that it belongs to is asked for, not
+    earlier. Closing early is cheap: batches that were fetched ahead are dropped.
 
     Attributes:
       seconds: "transfer" of the batches that were taken, from host memory to the devices.

@@ -17,22 +17,8 @@ from sdnjax.training.checkpoints import CheckpointWriter
 from sdnjax.training.feed import Feed
 from sdnjax.training.metrics_log import MetricsLog
 from sdnjax.training.progress import Progress
-from sdnjax.training.sharding import replicated, split_by_batch
 from sdnjax.training.state import TrainState
-from sdnjax.training.step import Batch, Metrics
-
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-
-
-def compile_step(step: TrainStep, mesh: Mesh) -> TrainStep:
-    """The data-parallel step: the batch is split, the state is everywhere and donated."""
-    state, batch = replicated(mesh), split_by_batch(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(state, batch),
-        out_shardings=(state, state),
-        donate_argnums=0,
-    )
+from sdnjax.training.step import TrainStep
 
 
 def fit(
@@ -140,8 +126,8 @@ def _stop_signal() -> Iterator[Callable[[int], bool]]:
         return asked
 
     try:
-        for s in (signal.SIGINT, signal.SIGTERM):
-            before[s] = signal.signal(s, ask)
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            before[kind] = signal.signal(kind, ask)
     except ValueError:
         before = {}  # not in the main thread: signals are the caller's business
     try:

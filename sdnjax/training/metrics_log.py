@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sdnjax.files import write_atomically
+
 
 class MetricsLog:
     """Appends scalars of a step; a resumed run first drops what it is about to repeat."""
@@ -53,9 +55,7 @@ def _keep_until(path: Path, step: int) -> None:
                 kept.append(line)
         except ValueError:
             continue
-    temporary = path.with_suffix(".part")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    temporary.replace(path)
+    write_atomically(path, "".join(line + "\n" for line in kept))
 
 
 def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

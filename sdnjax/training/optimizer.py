@@ -33,6 +33,12 @@ class Optimizer:
         if self.warmup_steps < 0:
             raise InputError(f"optimizer.warmup_steps must be ≥ 0, not {self.warmup_steps}")
 
+    def unused(self) -> dict[str, str]:
+        """The settings that have no effect beside the others, and why."""
+        reason = f"optimizer.kind is {self.kind}"
+        others = ("momentum",) if self.kind == "adamw" else ("b1", "b2")
+        return dict.fromkeys(others, reason)
+
 
 def poly_schedule(config: Optimizer, steps: int) -> optax.Schedule:
     """`lr(t) = (lr₀ − lr_end)·(1 − t/T)^power + lr_end`, after an optional linear warm-up.

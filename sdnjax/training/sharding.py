@@ -1,8 +1,10 @@
-"""Data parallelism: one mesh, batches split over it, the state on every device."""
+"""One mesh, batches split over it, and where the leaves of the state lie on it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,6 +44,36 @@ def data_mesh(batch_size: int) -> Mesh:
             f"use a multiple of {devices}"
         )
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+
+
+# How a leaf of the state is split over the mesh: its path ("params/decoder/conv1/kernel") and its
+# shape and type → the spec.
+StateSharding = Callable[[str, jax.ShapeDtypeStruct], PartitionSpec]
+
+
+def replicate(path: str, leaf: jax.ShapeDtypeStruct) -> PartitionSpec:
+    """Every leaf on every device."""
+    del path, leaf
+    return PartitionSpec()
+
+
+def shardings_of(state: Any, mesh: Mesh, rule: StateSharding = replicate) -> Any:
+    """The sharding of every leaf of an abstract state, as `rule` has it.
+
+    Raises: InputError if a leaf cannot be split as the rule says.
+    """
+
+    def of_leaf(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        sharding = NamedSharding(mesh, rule(name, leaf))
+        try:
+            sharding.shard_shape(leaf.shape)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"state_sharding: {name} {leaf.shape}: {reason}") from None
+        return sharding
+
+    return jax.tree_util.tree_map_with_path(of_leaf, state)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

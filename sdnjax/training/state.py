@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """What a step maps to its successor, and what a checkpoint stores.
 
     There is no random state: every random number is a function of the run's seed, the step
     and the position in the batch.
+
+    A field that is added here gets its start in `create_state`, its change in the step, and is
+    saved and restored with the others.
     """
 
     step: jax.Array
@@ -31,18 +33,12 @@ class TrainState:
 
 
 def create_state(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    image_size: tuple[int, int],
-    seed: int,
+    variables: Mapping[str, Any], optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """Initial state; parameters depend on `seed` only, not on the image size."""
-    images = jnp.zeros((1, *image_size, 3), jnp.float32)
-    variables = model.init(jax.random.key(seed), images, train=False)
-    params = variables["params"]
+    """The state at step 0 of a network with these variables."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
+        params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(variables["params"]),
     )

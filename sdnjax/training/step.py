@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,86 +12,118 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
-from sdnjax.losses import cross_entropy, maskformer_loss
+from sdnjax.losses import Mean, Objective, total_loss
+from sdnjax.models.inputs import inputs_of, select_inputs
+from sdnjax.ops.labels import IGNORE
+from sdnjax.ops.normalization import Normalization
+from sdnjax.training.sharding import replicated, split_by_batch
 from sdnjax.training.state import TrainState
 
-Batch = dict[str, jax.Array]
+Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    model: nn.Module,
+    network: nn.Module,
+    losses: Sequence[Objective],
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
-    auxiliary_weight: float = 0.4,
-    normalize_by: Literal["valid_pixels", "all_pixels"] = "valid_pixels",
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    normalization: Normalization,
+    augment: Callable[[Batch], Batch] | None = None,
+) -> TrainStep:
     """Builds the step for `jax.jit`.
 
-    The batch holds `image [B, H, W, 3]` float32, normalised, and `label [B, H, W]` integers.
-    Metrics are scalars: `loss`, `loss_decoder`, `loss_auxiliary` (if there is such a head),
-    `gradient_norm`, `pixel_accuracy` (of the training crops, void left out). A network that
-    classifies masks is trained with `maskformer_loss`, whose terms are `loss_classes`,
-    `loss_mask` and `loss_dice`; auxiliary_weight and normalize_by mean nothing to it.
+    The batch holds `image [B, H, W, C]` float32, normalised, and `label [B, H, W]` integers, and
+    the extra inputs that the network names (`picture` is made of `image`). With `augment` it
+    holds what that function makes those of, on each device of its own rows.
+    Metrics are scalars: `loss`, `loss_NAME` for each term of the losses, `gradient_norm`,
+    `pixel_accuracy` (of the training crops, void left out).
     """
+    if not losses:
+        raise ValueError("there is nothing to train for: losses is empty")
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        if augment is not None:
+            batch = by_rows(augment)(batch)
         # One dropout mask per step for the whole batch: the same on any number of devices.
         dropout = jax.random.fold_in(jax.random.key(seed), state.step)
+        extras = network_inputs(network, batch, normalization)
+        apply: Callable[..., Any] = network.apply
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
-            outputs, changed = model.apply(
+            outputs, changed = apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 batch["image"],
                 train=True,
                 rngs={"dropout": dropout},
                 mutable=["batch_stats"],
+                **extras,
             )
-            labels = batch["label"]
-            if "mask_logits" in outputs:
-                loss, terms = maskformer_loss(
-                    outputs["class_logits"], outputs["mask_logits"], labels
-                )
-                metrics = {f"loss_{name}": term for name, term in terms.items()}
-            else:
-                loss = cross_entropy(outputs["logits"], labels, normalize_by=normalize_by)
-                metrics = {"loss_decoder": loss}
-            if "auxiliary" in outputs:
-                auxiliary = cross_entropy(outputs["auxiliary"], labels, normalize_by=normalize_by)
-                metrics["loss_auxiliary"] = auxiliary
-                loss = loss + auxiliary_weight * auxiliary
-            metrics["pixel_accuracy"] = _pixel_accuracy(outputs["logits"], labels)
+            loss, terms = total_loss(losses, outputs, batch)
+            accuracy = pixel_accuracy(outputs["logits"], batch["label"]).value()
+            metrics = {**terms, "pixel_accuracy": accuracy}
             return loss, (changed.get("batch_stats", {}), metrics)
 
         (loss, (batch_stats, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
             state.params
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        new_state = TrainState(
+        state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        return new_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
+        return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
 
     return step
 
 
-def with_augmentation(
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-    augment: Callable[[Batch], Batch],
-    mesh: Mesh,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The step on what `augment` makes of each batch; every device augments its own rows."""
+def compile_step(step: TrainStep, mesh: Mesh, state: Any = None) -> TrainStep:
+    """The data-parallel step: the batch is split, the state donated.
+
+    `state` holds the sharding of every leaf of the state (`shardings_of`); by default all of it
+    is on every device.
+    """
+    state = replicated(mesh) if state is None else state
+    compiled = jax.jit(
+        step,
+        in_shardings=(state, split_by_batch(mesh)),
+        out_shardings=(state, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+    @functools.wraps(step)
+    def run(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        with jax.set_mesh(mesh):
+            return compiled(state, batch)
+
+    return run
+
+
+def network_inputs(
+    network: nn.Module, batch: Batch, normalization: Normalization
+) -> dict[str, Any]:
+    """The extra inputs that the network names, of a normalised batch."""
+    available = dict(batch)
+    if "picture" in inputs_of(network):
+        available["picture"] = normalization.picture(batch["image"])
+    return select_inputs(network, available)
+
+
+def by_rows(function: Callable[[Batch], Batch]) -> Callable[[Batch], Batch]:
+    """`function` of each device's own rows of the batch, on the mesh in use if there is one."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return function
     rows = PartitionSpec("data")
-    augment = jax.shard_map(augment, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
-    return lambda state, batch: step(state, augment(batch))
+    return jax.shard_map(function, in_specs=rows, out_specs=rows, check_vma=False)
 
 
-def _pixel_accuracy(logits: jax.Array, labels: jax.Array, ignore: int = 255) -> jax.Array:
-    valid = labels != ignore
-    right = valid & (jnp.argmax(logits, axis=-1) == labels)
-    count = jnp.maximum(jnp.sum(valid, dtype=jnp.int32), 1)
-    return jnp.sum(right, dtype=jnp.int32) / count
+def pixel_accuracy(scores: jax.Array, labels: jax.Array) -> Mean:
+    """The share of the labelled pixels whose largest score is that of their class."""
+    valid = labels != IGNORE
+    right = valid & (jnp.argmax(scores, axis=-1) == labels)
+    total = jnp.sum(right, dtype=jnp.int32)
+    return Mean(total.astype(jnp.float32), jnp.sum(valid, dtype=jnp.int32))

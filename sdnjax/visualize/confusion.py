@@ -105,7 +105,11 @@ def _write_shares(
 
 
 def _upwards(
-    picture: Image.Image, text: str, font: ImageFont.FreeTypeFont, middle: int, bottom: int
+    picture: Image.Image,
+    text: str,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    middle: int,
+    bottom: int,
 ) -> None:
     """Text that runs upwards: its line centred at x = `middle`, its first letter at `bottom`."""
     length, height = math.ceil(font.getlength(text)), math.ceil(1.4 * font.size)

@@ -1,12 +1,13 @@
 """Pictures on disk."""
 
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from sdnjax.files import replacing
 
 
 def save_png(
@@ -36,12 +37,8 @@ def save_png(
         )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        picture = Image.fromarray(np.ascontiguousarray(array))
-        if palette is not None:
-            picture.putpalette(np.asarray(palette, np.uint8).tobytes())
-        picture.save(unfinished, format="PNG")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    picture = Image.fromarray(np.ascontiguousarray(array))
+    if palette is not None:
+        picture.putpalette(np.asarray(palette, np.uint8).tobytes())
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from sdnjax.visualize.pictures import palette_array, rgb_array
@@ -22,7 +23,7 @@ _TITLE_GAP = 16  # between two titles that stand side by side
 _READABLE = 256  # pixels on the longer side that tiny pictures are brought to
 
 
-def legend(class_names: Sequence[str], palette: np.ndarray) -> np.ndarray:
+def legend(class_names: Sequence[str], palette: ArrayLike) -> np.ndarray:
     """A swatch and the name of every class, in columns of equal length, 25 at most.
 
     Args:
@@ -130,5 +131,5 @@ def _starts(sizes: Sequence[int], first: int) -> list[int]:
     return starts
 
 
-def _text_width(font: ImageFont.FreeTypeFont, texts: Sequence[str]) -> int:
+def _text_width(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, texts: Sequence[str]) -> int:
     return math.ceil(max(font.getlength(text) for text in texts))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Color = Sequence[int]
 
@@ -12,7 +13,7 @@ WRONG_COLOR = (255, 176, 0)
 VOID_COLOR = (122, 138, 158)
 
 
-def colorize(label: np.ndarray, palette: np.ndarray, void_color: Color = (0, 0, 0)) -> np.ndarray:
+def colorize(label: np.ndarray, palette: ArrayLike, void_color: Color = (0, 0, 0)) -> np.ndarray:
     """Each pixel in the colour of its class.
 
     Args:
@@ -26,15 +27,14 @@ def colorize(label: np.ndarray, palette: np.ndarray, void_color: Color = (0, 0, 
     Raises:
       ValueError: shapes or values are not as above.
     """
-    label, palette = _label_map(label), palette_array(palette)
-    void_color = palette_array([void_color])
-    known = _known(label, len(palette))
-    table = np.concatenate([palette, void_color])
-    return table[np.where(known, label.astype(np.int64), len(palette))]
+    label, colors = _label_map(label), palette_array(palette)
+    known = _known(label, len(colors))
+    table = np.concatenate([colors, palette_array([void_color])])
+    return table[np.where(known, label.astype(np.int64), len(colors))]
 
 
 def overlay(
-    image: np.ndarray, label: np.ndarray, palette: np.ndarray, opacity: float = 0.5
+    image: np.ndarray, label: np.ndarray, palette: ArrayLike, opacity: float = 0.5
 ) -> np.ndarray:
     """The classes' colours laid over the image; void pixels show the image alone.
 
@@ -92,7 +92,7 @@ def rgb_array(picture: np.ndarray) -> np.ndarray:
     return picture
 
 
-def palette_array(palette: np.ndarray) -> np.ndarray:
+def palette_array(palette: ArrayLike) -> np.ndarray:
     """`palette` as uint8 [K, 3]; ValueError for another shape or values outside 0…255."""
     colors = np.asarray(palette)
     if colors.ndim != 2 or colors.shape[1] != 3 or colors.dtype.kind not in "iu":

@@ -180,8 +180,9 @@ def test_compare(call, converted, state, batch, tmp_path):
         "gradients": gradients | batch,
         "step": stepped | batch,
     }
-    words = ["compare", run, "--double", "--auxiliary_weight", "0.3"]
-    words += ["--normalize_by", "all_pixels", "--optimizer.learning_rate", "0.1"]
+    words = ["compare", run, "--double", "--losses.1.weight", "0.3"]
+    words += ["--losses.0.normalize_by", "all_pixels", "--losses.1.normalize_by", "all_pixels"]
+    words += ["--optimizer.learning_rate", "0.1"]
     named = []
     for kind, tensors in files.items():
         write_file(tmp_path / f"{kind}.npz", tensors)

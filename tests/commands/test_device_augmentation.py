@@ -20,11 +20,13 @@ def camvid(tmp_path_factory):
 
 def experiment(camvid, **changes):
     data = Data(name="camvid", dir=str(camvid), crop_size=(24, 32), augment_on="device", workers=2)
-    return Experiment(**{"data": data, "steps": 4, "log_every": 1, "tensorboard": False, **changes})
+    return Experiment(
+        **{"model": Tiny, "data": data, "steps": 4, "log_every": 1, "tensorboard": False, **changes}
+    )
 
 
 def run(experiment, workdir, **options):
-    return train(experiment, workdir, model=Tiny(num_classes=11), report=print, **options)
+    return train(experiment, workdir, report=print, **options)
 
 
 def test_stopped_and_resumed_is_the_unbroken_run(camvid, tmp_path, capsys):
@@ -45,7 +47,7 @@ def test_stopped_and_resumed_is_the_unbroken_run(camvid, tmp_path, capsys):
 
     with pytest.raises(Stop):
         settings = experiment(camvid, checkpoint_every=1)
-        train(settings, tmp_path / "parts", model=Tiny(num_classes=11), report=stop)
+        train(settings, tmp_path / "parts", report=stop)
     assert_same(run(experiment(camvid), tmp_path / "parts", resume=True), whole)
 
 

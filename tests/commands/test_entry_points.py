@@ -17,7 +17,7 @@ SMALL = (*SMALL, "--tensorboard=false", "--optimizer.learning_rate=0.01")
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch):
     """The named networks take half a minute to compile; what is around them does not care."""
-    monkeypatch.setattr(Model, "build", lambda self, num_classes: Tiny(num_classes))
+    monkeypatch.setattr(Model, "build", lambda self, num_classes, dtype=None: Tiny(num_classes))
 
 
 @pytest.fixture
@@ -260,8 +260,10 @@ def test_help_is_complete_without_any_argument(call, script):
     for words in ((), ("--help",)):
         status, out, err = call(script, *words)
         assert (status, err) == (0, "")
-        for key in ("--data.dir", "--evaluation.mode", "--on-bad-image", "--model.neck.operator"):
+        for key in ("--evaluation.mode", "--data.mean", "--on-bad-image"):
             assert key in out
-    assert "folder that holds the data set" in out
+        # What a command does not use, it does not offer.
+        assert ("--model.neck.operator" in out) == (script == "train.py")
+        assert ("folder that holds the data set" in out) == (script != "predict.py")
     if script != "train.py":
         assert "cityscapes_slide769" in out

@@ -8,15 +8,14 @@ import subprocess
 import sys
 
 import numpy as np
-import optax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from sdnjax.commands.trained import abstract_state, load_network
+from sdnjax.commands.trained import load_network
 from sdnjax.commands.workdir import load_experiment
+from sdnjax.recipe import with_shardings
 from sdnjax.training.checkpoints import find_checkpoint, restore_state
 from sdnjax.training.metrics_log import read_metrics
-from sdnjax.training.optimizer import make_optimizer
 from tests.data.conftest import make_camvid
 from tests.training.test_checkpoints import assert_same
 
@@ -62,10 +61,8 @@ def state_of(workdir):
     import jax
 
     experiment, network = load_experiment(workdir), load_network(workdir)
-    optimizer = make_optimizer(experiment.optimizer, experiment.steps)
-    sharding = SingleDeviceSharding(jax.devices()[0])
-    abstract = abstract_state(network.model, optimizer, experiment, sharding)
-    assert isinstance(optimizer, optax.GradientTransformation)
+    recipe = experiment.build(len(network.classes))
+    abstract = with_shardings(recipe.abstract_state(), SingleDeviceSharding(jax.devices()[0]))
     return restore_state(find_checkpoint(workdir / "checkpoints"), abstract)
 
 

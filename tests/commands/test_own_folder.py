@@ -12,7 +12,7 @@ from tests.training.tiny import Tiny
 
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch):
-    monkeypatch.setattr(Model, "build", lambda self, num_classes: Tiny(num_classes))
+    monkeypatch.setattr(Model, "build", lambda self, num_classes, dtype=None: Tiny(num_classes))
 
 
 def refused(result, *parts):

@@ -2,12 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 import pytest
 
-from sdnjax.models import create_model
-from sdnjax.training.state import TrainState
-from sdnjax.training.step import make_train_step
+from sdnjax.data.data_settings import Data
+from sdnjax.experiment import Experiment
+from sdnjax.models import Model, Neck
 from tests.compile_only.described import (
     collectives,
     compile_for,
@@ -21,24 +20,13 @@ BATCH = 16
 
 
 def step_for(mesh):
-    model = create_model("fpn_r18", num_classes=19, neck="sdn", dtype=jnp.bfloat16)
-    optimizer = optax.sgd(0.01, momentum=0.9)
+    model = Model("fpn_r18", neck=Neck(operator="sdc"), dtype="bfloat16")
+    recipe = Experiment(model=model, data=Data(crop_size=(128, 160))).build(19)
     image = jax.ShapeDtypeStruct((BATCH, 128, 160, 3), jnp.float32)
     label = jax.ShapeDtypeStruct((BATCH, 128, 160), jnp.int32)
 
-    def start(image):
-        variables = model.init(jax.random.key(0), image, train=False)
-        params = variables["params"]
-        return TrainState(
-            step=jnp.int32(0),
-            params=params,
-            batch_stats=variables["batch_stats"],
-            opt_state=optimizer.init(params),
-        )
-
-    state = jax.eval_shape(start, image)
-    step = make_train_step(model, optimizer, seed=0)
-    return compile_for(mesh, step, state, {"image": image, "label": label}, batch_size=BATCH)
+    batch = {"image": image, "label": label}
+    return compile_for(mesh, recipe.step, recipe.abstract_state(), batch, batch_size=BATCH)
 
 
 @pytest.mark.skipif(not has_cuda_compiler(), reason="needs the CUDA plugin")

@@ -19,15 +19,14 @@ from sdnjax.training.checkpoints import (
 )
 from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import replicated
-from sdnjax.training.state import create_state
 from tests.training.test_step import mesh_of
-from tests.training.tiny import Tiny
+from tests.training.tiny import Tiny, recipe_of
 
 OPTIMIZER = make_optimizer(Optimizer(), 10)
 
 
 def state_at(step, seed=0):
-    state = create_state(Tiny(), OPTIMIZER, (12, 10), seed)
+    state = recipe_of(Tiny(), OPTIMIZER, seed=seed).init_state()
     return dataclasses.replace(state, step=state.step + step)
 
 
@@ -131,7 +130,7 @@ def test_damage_is_one_line_that_names_the_file_and_the_way_out(tmp_path, damage
 
 def test_another_network_does_not_fit(tmp_path):
     write(tmp_path, 1)
-    other = create_state(Tiny(num_classes=4), OPTIMIZER, (12, 10), 0)
+    other = recipe_of(Tiny(num_classes=4), OPTIMIZER).init_state()
     expected = r"does not fit .*: params/Classifier_0/seg/bias is \(3,\) .* \(4,\).*\(4 tensor"
     with pytest.raises(InputError, match=expected):
         restore_state(find_checkpoint(tmp_path), abstract(other))

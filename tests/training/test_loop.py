@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 
-import jax
 import numpy as np
 import pytest
 
@@ -20,25 +19,22 @@ from sdnjax.training.checkpoints import (
     restore_state,
 )
 from sdnjax.training.feed import Feed
-from sdnjax.training.loop import compile_step, fit
+from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.optimizer import Optimizer, make_optimizer
-from sdnjax.training.sharding import replicated, split_by_batch
-from sdnjax.training.state import create_state
-from sdnjax.training.step import make_train_step
+from sdnjax.training.sharding import split_by_batch
 from tests.training.test_checkpoints import abstract, assert_same
 from tests.training.test_step import mesh_of
-from tests.training.tiny import Tiny, batches
+from tests.training.tiny import Tiny, batches, recipe_of
 
 OPTIMIZER = make_optimizer(Optimizer(learning_rate=0.05), 20)
 MESH = mesh_of(1)
-STEP = compile_step(make_train_step(Tiny(), OPTIMIZER, seed=0), MESH)
+RECIPE = recipe_of(Tiny(), OPTIMIZER, seed=0)
+STEP = RECIPE.compiled_step(MESH)
 
 
 def new_state():
-    return jax.jit(
-        lambda: create_state(Tiny(), OPTIMIZER, (12, 10), 0), out_shardings=replicated(MESH)
-    )()
+    return RECIPE.new_state(MESH)
 
 
 def run(workdir, *, source=None, step=STEP, steps=20, **options):

@@ -9,11 +9,9 @@ from flax import linen as nn
 from sdnjax.models.decoders.maskformer import MaskFormerDecoder
 from sdnjax.models.layers import conv
 from sdnjax.models.mask_classifier import MaskClassifier
-from sdnjax.training.loop import compile_step
-from sdnjax.training.sharding import replicated, to_global
-from sdnjax.training.state import create_state
-from sdnjax.training.step import make_train_step
-from tests.training.tiny import batch_of
+from sdnjax.recipe import own_losses
+from sdnjax.training.sharding import to_global
+from tests.training.tiny import batch_of, recipe_of
 
 
 class TwoStages(nn.Module):
@@ -31,10 +29,8 @@ def losses(devices, steps, optimizer):
     model = MaskClassifier(TwoStages(), decoder)
     kinds = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((devices,), ("data",), axis_types=kinds, devices=jax.devices()[:devices])
-    make = jax.jit(
-        lambda: create_state(model, optimizer, (12, 10), 0), out_shardings=replicated(mesh)
-    )
-    state, step = make(), compile_step(make_train_step(model, optimizer, seed=3), mesh)
+    recipe = recipe_of(model, optimizer, losses=own_losses(model))
+    state, step = recipe.new_state(mesh), recipe.compiled_step(mesh)
     history = []
     for _ in range(steps):
         state, metrics = step(state, to_global(batch_of(0), mesh))

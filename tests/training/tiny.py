@@ -3,7 +3,18 @@
 import numpy as np
 from flax import linen as nn
 
+from sdnjax.losses import CrossEntropy
 from sdnjax.models.layers import BatchNorm, Classifier, conv
+from sdnjax.ops.normalization import Normalization
+from sdnjax.recipe import Recipe
+
+HEADS = (CrossEntropy(), CrossEntropy(weight=0.4, on="auxiliary"))
+
+
+def recipe_of(network, optimizer, *, losses=HEADS, seed=0, **options):
+    """A network's recipe for three classes and crops of 12×10 pixels that are not normalised."""
+    identity = Normalization((0.0,) * 3, (1.0,) * 3)
+    return Recipe(network, losses, optimizer, 3, (12, 10), identity, seed, **options)
 
 
 class Tiny(nn.Module):
@@ -12,6 +23,7 @@ class Tiny(nn.Module):
     num_classes: int = 3
     dropout: float = 0.2
     align_corners: bool = False
+    has_auxiliary_scores = True
 
     @nn.compact
     def __call__(self, x, *, train):

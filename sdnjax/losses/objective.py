@@ -1,0 +1,78 @@
+"""What a loss is: a value that makes sums and counts of a network's outputs and a batch.
+
+An objective is a frozen dataclass, or a function, called as `objective(outputs, batch)`. It
+returns named terms, each a `Mean`: a sum and what it is to be divided by. Sums and counts add up
+exactly over devices, micro-batches and images with unequal void; means of means do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from sdnjax.errors import unknown
+
+Outputs = Mapping[str, Any]
+Batch = Mapping[str, Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Mean:
+    """`Σ total / count`, 0 where nothing is counted.
+
+    Attributes:
+      total: [] or [n], at least float32.
+      count: of the same shape; integers or floats, which no parameter moves.
+    """
+
+    total: jax.Array
+    count: jax.Array
+
+    def merge(self, other: Mean) -> Mean:
+        """The mean over both parts of a batch."""
+        return Mean(self.total + other.total, self.count + other.count)
+
+    def value(self) -> jax.Array:
+        """A scalar; of several means, their sum."""
+        counted = self.count > 0
+        count = jnp.where(counted, self.count, 1).astype(self.total.dtype)
+        return jnp.sum(jnp.where(counted, self.total / count, 0))
+
+
+class Objective(Protocol):
+    """A loss. Its attribute `weight`, 1 if it has none, multiplies all its terms.
+
+    outputs: what the network returns in training: `logits`, `auxiliary`, ….
+    batch: `label [B, H, W]` of 0…K−1 and 255, and what else the batch holds.
+    """
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Mapping[str, Mean]: ...
+
+
+def output(outputs: Outputs, name: str) -> Any:
+    """The output called `name`; InputError with the nearest name if there is none."""
+    if name not in outputs:
+        raise unknown("losses: the network has no output", name, outputs)
+    return outputs[name]
+
+
+def total_loss(
+    objectives: Sequence[Objective], outputs: Outputs, batch: Batch
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The weighted sum of all terms, and every term, before its weight, as `loss_NAME`.
+
+    A name that occurs again is numbered by its objective: `loss_dice`, `loss_dice_2`.
+    """
+    parts, terms = [], {}
+    for i, objective in enumerate(objectives, start=1):
+        for name, mean in objective(outputs, batch).items():
+            value = mean.value()
+            parts.append(getattr(objective, "weight", 1.0) * value)
+            key = f"loss_{name}" if f"loss_{name}" not in terms else f"loss_{name}_{i}"
+            terms[key] = value
+    return sum(parts[1:], parts[0]), terms

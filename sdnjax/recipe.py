@@ -1,0 +1,141 @@
+"""`Recipe`: what an experiment comes to for K classes — the only place that puts it together.
+
+Training, comparing, converting, the demo, benchmarks and compile-only tests all start here, so
+that each of them means the same network, loss, optimizer, state and step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from sdnjax.losses import CrossEntropy, MaskMatching, Objective
+from sdnjax.models import MaskClassifier
+from sdnjax.models.inputs import abstract_inputs, blank_inputs, inputs_of
+from sdnjax.ops.normalization import Normalization
+from sdnjax.training.sharding import StateSharding, replicate, shardings_of
+from sdnjax.training.state import TrainState, create_state
+from sdnjax.training.step import Batch, TrainStep, compile_step, make_train_step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Network, losses and optimizer, and what follows from them.
+
+    Attributes:
+      network: `apply(variables, images [B, H, W, C], train=…, **inputs)` → named outputs.
+      losses: their weighted sum is minimised.
+      optimizer: an optax transformation.
+      num_classes: K.
+      image_size: height and width of a training crop.
+      normalization: of the pictures that the network sees.
+      seed: decides initial values and dropout.
+      augment: what the devices make of a batch as read, or None if the host has done it.
+      state_sharding: how the state lies on a mesh.
+    """
+
+    network: nn.Module
+    losses: tuple[Objective, ...]
+    optimizer: optax.GradientTransformation
+    num_classes: int
+    image_size: tuple[int, int]
+    normalization: Normalization
+    seed: int = 0
+    augment: Callable[[Batch], Batch] | None = None
+    state_sharding: StateSharding = replicate
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the network's inputs besides the images."""
+        return inputs_of(self.network)
+
+    @property
+    def step(self) -> TrainStep:
+        """The pure train step `(state, batch) → (state, metrics)`."""
+        return make_train_step(
+            self.network,
+            self.losses,
+            self.optimizer,
+            seed=self.seed,
+            normalization=self.normalization,
+            augment=self.augment,
+        )
+
+    def init_variables(self) -> Any:
+        """The network's initial variables; they depend on `seed`, not on the image size."""
+        size = (1, *self.image_size)
+        images = jnp.zeros((*size, len(self.normalization.mean)), jnp.float32)
+        init: Callable[..., Any] = self.network.init
+        extras = blank_inputs(self.network, size)
+        return init(jax.random.key(self.seed), images, train=False, **extras)
+
+    def init_state(self, variables: Any = None) -> TrainState:
+        """The state at step 0, of given variables or the initial ones; pure, for `jax.jit`."""
+        variables = self.init_variables() if variables is None else variables
+        return create_state(variables, self.optimizer)
+
+    def check(self) -> None:
+        """Traces outputs and losses, on shapes alone: what does not fit says so before a run.
+
+        Raises: InputError for a loss that reads an output which the network does not have.
+        """
+        size = (1, *self.image_size)
+        batch: Batch = {
+            "image": jax.ShapeDtypeStruct((*size, len(self.normalization.mean)), jnp.float32),
+            "label": jax.ShapeDtypeStruct(size, jnp.int32),
+            **abstract_inputs(self.network, size),
+        }
+        plain = dataclasses.replace(self, augment=None)
+        jax.eval_shape(plain.step, self.abstract_state(), batch)
+
+    def abstract_state(self) -> TrainState:
+        """Shapes and types of the state; nothing is computed."""
+        return jax.eval_shape(self.init_state)
+
+    def shardings(self, mesh: Mesh) -> TrainState:
+        """Where each leaf of the state lies on a mesh."""
+        return shardings_of(self.abstract_state(), mesh, self.state_sharding)
+
+    def placed(self, mesh: Mesh) -> TrainState:
+        """`abstract_state` with the shardings on a mesh, to restore a checkpoint to."""
+        return with_shardings(self.abstract_state(), self.shardings(mesh))
+
+    def new_state(self, mesh: Mesh) -> TrainState:
+        """The state at step 0 on a mesh; every leaf is made where it lies."""
+        return jax.jit(self.init_state, out_shardings=self.shardings(mesh))()
+
+    def compiled_step(self, mesh: Mesh) -> TrainStep:
+        """The step for a mesh: batches split over `data`, the state as `shardings` has it."""
+        return compile_step(self.step, mesh, self.shardings(mesh))
+
+
+def with_shardings(abstract: Any, shardings: Any) -> Any:
+    """Shapes and types together with where they lie; one sharding may stand for all."""
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, abstract)
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+        abstract,
+        shardings,
+    )
+
+
+def own_losses(network: nn.Module) -> tuple[Objective, ...]:
+    """What a network is trained with where nothing else is asked for.
+
+    Cross-entropy of its scores, and at 0.4 (mmseg's) of an auxiliary head's, which a network
+    announces by `has_auxiliary_scores`; MaskFormer's matching loss for one that classifies masks.
+    """
+    if isinstance(network, MaskClassifier):
+        return (MaskMatching(),)
+    if getattr(network, "has_auxiliary_scores", False):
+        return (CrossEntropy(), CrossEntropy(weight=0.4, on="auxiliary"))
+    return (CrossEntropy(),)
