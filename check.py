@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sdnjax.commands.command_line import parse_experiment, run
 from sdnjax.config_file import load_config
+from sdnjax.data.data_settings import dataset_of
 from sdnjax.experiment import Experiment
 from sdnjax.options import OneLineParser
 
@@ -33,7 +34,7 @@ def main() -> int:
     results = check_split(
         data,
         arguments.split or data.train_split,
-        arguments.out or Path("runs/check") / data.name,
+        arguments.out or Path("runs/check") / dataset_of(data).name,
         seed=experiment.seed,
     )
     return 1 if results["unusable"] else 0

@@ -25,7 +25,7 @@ import jax
 from jax.experimental import multihost_utils
 
 import sdnjax
-from sdnjax.data.label_spaces import LabelSpace
+from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.settings import differences, from_dict, to_dict
