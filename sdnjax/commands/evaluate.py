@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import jax
 import numpy as np
 
 from sdnjax.commands.trained import check_classes, load_network
-from sdnjax.data.evaluation import evaluation_examples
-from sdnjax.data.images import normalize
-from sdnjax.data.label_spaces import LabelSpace
-from sdnjax.data.sources import Failures, label_space_of
+from sdnjax.data.pipeline.in_order import evaluation_examples
+from sdnjax.data.reading.source import Failures
+from sdnjax.data.sets.label_space import LabelSpace
+from sdnjax.data.sources import label_space_of
 from sdnjax.experiment import Experiment
 from sdnjax.files import write_atomically
 from sdnjax.inference.predictor import Predictor
@@ -118,7 +117,7 @@ def score_split(
         predictor,
         variables,
         examples,
-        normalize=functools.partial(normalize, data=experiment.data),
+        normalize=experiment.data.normalization,
         num_classes=space.num_classes,
         protocol=experiment.evaluation,
     )

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from sdnjax.commands.submission import FORMATS, check_names, class_values
 from sdnjax.commands.trained import load_network
-from sdnjax.data.images import normalize, read_image
+from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
@@ -59,7 +59,7 @@ def predict_pictures(
     # Benchmarks label an image as it is stored; a person wants it the right way up.
     upright = format is None
     for name, image in _read(files, experiment.data.on_bad_image, failures, upright):
-        x = normalize(image, experiment.data)
+        x = experiment.data.normalization(image)
         (labels,) = predictor.labels(variables, [x])
         if format is None:
             file = out / f"{name}_labels.png"

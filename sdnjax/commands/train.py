@@ -15,8 +15,8 @@ from sdnjax.commands.evaluate import evaluate_split, report_failures, silent
 from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
 from sdnjax.commands.workdir import describe_run, open_workdir
-from sdnjax.data.label_spaces import LabelSpace
-from sdnjax.data.pipeline import train_batches
+from sdnjax.data.pipeline.batches import train_batches
+from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
