@@ -1,7 +1,7 @@
 """DeepLabV3+ R50 on ADE20K as E-CRF is trained: its data, its schedule, its baseline.
 
     python convert.py from-torch configs/ade20k_deeplabv3plus_r50.py resnet50_v1c.pth \
-        --table torchvision_resnet --reinitialise decoder,auxiliary
+        --table torchvision_resnet --reinitialise decoder,classifier,auxiliary
     python train.py configs/ade20k_deeplabv3plus_r50.py --data.dir FOLDER --resume
     python eval.py runs/ade20k_deeplabv3plus_r50
 

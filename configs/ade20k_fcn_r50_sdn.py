@@ -1,7 +1,7 @@
 """FCN-R50 with SDN on ADE20K: two rows of the SDN paper's Table 1.
 
     python convert.py from-torch configs/ade20k_fcn_r50_sdn.py resnet50_v1c.pth \
-        --table torchvision_resnet --reinitialise decoder,neck,auxiliary
+        --table torchvision_resnet --reinitialise decoder,classifier,neck,auxiliary
     python train.py configs/ade20k_fcn_r50_sdn.py --data.dir FOLDER --resume
     python eval.py runs/ade20k_fcn_r50_sdn --protocol ade20k_ms_sdn
 

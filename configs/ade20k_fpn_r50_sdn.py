@@ -1,7 +1,7 @@
 """SemanticFPN-R50 with an SDN on each stage on ADE20K: two rows of the SDN paper's Table 1.
 
     python convert.py from-torch configs/ade20k_fpn_r50_sdn.py resnet50_v1c.pth \
-        --table torchvision_resnet --reinitialise decoder,neck
+        --table torchvision_resnet --reinitialise decoder,classifier,neck
     python train.py configs/ade20k_fpn_r50_sdn.py --data.dir FOLDER --resume
     python eval.py runs/ade20k_fpn_r50_sdn --protocol ade20k_ms_sdn
 

@@ -1,7 +1,7 @@
 """SemanticFPN-R50 with an SDN on each stage on Cityscapes: two rows of the SDN paper's Table 1.
 
     python convert.py from-torch configs/cityscapes_fpn_r50_sdn.py resnet50_v1c.pth \
-        --table torchvision_resnet --reinitialise decoder,neck
+        --table torchvision_resnet --reinitialise decoder,classifier,neck
     python train.py configs/cityscapes_fpn_r50_sdn.py --data.dir FOLDER --resume
     python eval.py runs/cityscapes_fpn_r50_sdn --protocol cityscapes_ms_sdn
 

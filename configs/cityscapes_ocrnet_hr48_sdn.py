@@ -1,7 +1,7 @@
 """OCRNet-HR48 with an SDN on each branch on Cityscapes: Tables 2 and 3 of the SDN paper.
 
     python convert.py from-torch configs/cityscapes_ocrnet_hr48_sdn.py hrnetv2_w48.pth \
-        --table hrnet --reinitialise decoder,neck
+        --table hrnet --reinitialise decoder,classifier,neck
     python train.py configs/cityscapes_ocrnet_hr48_sdn.py --data.dir FOLDER --resume
     python eval.py runs/cityscapes_ocrnet_hr48_sdn
 

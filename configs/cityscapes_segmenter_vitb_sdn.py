@@ -1,7 +1,7 @@
 """Segmenter ViT-B/16 (mask decoder) with SDN on Cityscapes: two rows of the SDN paper's Table 1.
 
     python convert.py from-torch configs/cityscapes_segmenter_vitb_sdn.py B_16-i21k-….npz \
-        --table augreg_vit --reinitialise decoder,neck
+        --table augreg_vit --reinitialise classifier,neck
     python train.py configs/cityscapes_segmenter_vitb_sdn.py --data.dir FOLDER --resume
     python eval.py runs/cityscapes_segmenter_vitb_sdn --protocol cityscapes_slide768_ms_sdn
 

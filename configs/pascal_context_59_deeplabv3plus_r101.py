@@ -1,7 +1,7 @@
 """DeepLabV3+ R101 on Pascal Context (59 classes) as E-CRF is trained.
 
     python convert.py from-torch configs/pascal_context_59_deeplabv3plus_r101.py \
-        resnet101_v1c.pth --table torchvision_resnet --reinitialise decoder,auxiliary
+        resnet101_v1c.pth --table torchvision_resnet --reinitialise decoder,classifier,auxiliary
     python train.py configs/pascal_context_59_deeplabv3plus_r101.py --data.dir FOLDER --resume
     python eval.py runs/pascal_context_59_deeplabv3plus_r101 --protocol pascal_context_ms
 

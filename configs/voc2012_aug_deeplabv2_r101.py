@@ -1,7 +1,7 @@
 """DeepLabV2 R101 on VOC 2012 (augmented) as DifNet is trained: its data, schedule, baseline.
 
     python convert.py from-torch configs/voc2012_aug_deeplabv2_r101.py resnet101.pth \
-        --table torchvision_resnet --reinitialise decoder --model.stem v1
+        --table torchvision_resnet --reinitialise classifier --model.stem v1
     python train.py configs/voc2012_aug_deeplabv2_r101.py --data.dir FOLDER --resume
     python eval.py runs/voc2012_aug_deeplabv2_r101
 

@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict
 from sdnjax.convert.rows import Row, to_ours
 from sdnjax.errors import InputError, did_you_mean
 from sdnjax.models.calls import record_calls
+from sdnjax.models.inputs import abstract_inputs
 
 AxisOrder = Literal["auto", "nchw", "nhwc"]
 
@@ -51,19 +52,24 @@ def compare_activations(
       saved: name → array. A name is a module's path there ("backbone.layer1.0",
         "decode_head.convs.0.conv"), matched to ours by the parameters that both hold, or that
         of one of our outputs ("stage1", "logits"). Save copies, `output.detach().clone()`:
-        a ReLU that works in place changes what it is given.
+        a ReLU that works in place changes what it is given. For a network with extra inputs
+        they are there too, under their own names ("superpixels", "picture").
       images: `[B, H, W, C]`, normalised.
       layout: of saved arrays with four axes; "auto" tells it by their shape.
 
     Returns the differences in the order in which the network computes.
 
     Raises:
-      InputError: a name that is neither, or a layout that the shape does not tell.
+      InputError: a name that is neither, a layout that the shape does not tell, or an extra
+        input that is missing.
     """
     modules = matching_modules(rows)
-    here, order = _activations(model, variables, images)
+    extras = saved_inputs(model, saved, images)
+    here, order = _activations(model, variables, images, extras)
     found = []
     for name, array in saved.items():
+        if name in extras:
+            continue
         ours = modules[name] + "/" if modules.get(name, "") + "/" in here else name
         if ours not in here:
             known = [*modules, *(k for k in here if not k.endswith("/"))]
@@ -217,15 +223,40 @@ def _layers(rows: Sequence[Row]) -> set[str]:
     return {path for path in there if matches.get(path) in here}
 
 
+def saved_inputs(
+    model: nn.Module, saved: Mapping[str, np.ndarray], images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The network's extra inputs among saved tensors, on the grid of `images [B, H, W, C]`.
+
+    Channels may come first, and one channel may be an axis. InputError: one is missing, or is
+    not of the images' size.
+    """
+    found = {}
+    for name, wanted in abstract_inputs(model, images.shape[:3]).items():
+        if name not in saved:
+            raise InputError(f"the network needs {name!r}: save it with the images")
+        array = np.asarray(saved[name])
+        forms = [array, array.transpose(0, 2, 3, 1)] if array.ndim == 4 else [array]
+        forms += [x[..., 0] for x in forms if x.ndim == 4 and x.shape[3] == 1]
+        fitting = next((x for x in forms if x.shape == wanted.shape), None)
+        if fitting is None:
+            raise InputError(f"{name} is {array.shape}, for these images it must be {wanted.shape}")
+        floating = np.issubdtype(wanted.dtype, np.floating)
+        found[name] = fitting.astype(images.dtype if floating else wanted.dtype)
+        if not floating and not np.array_equal(found[name], fitting):
+            raise InputError(f"{name} holds values that are no {wanted.dtype} numbers")
+    return found
+
+
 def _activations(
-    model: nn.Module, variables: Any, images: np.ndarray
+    model: nn.Module, variables: Any, images: np.ndarray, extras: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Outputs of all modules ("path/") and of the network ("name"), and their order."""
     order: dict[str, float] = {}
 
     @jax.jit
-    def run(variables: Any, images: jax.Array) -> dict[str, jax.Array]:
-        result, calls = record_calls(lambda: model.apply(variables, images, train=False))
+    def run(variables: Any, images: jax.Array, extras: Any) -> dict[str, jax.Array]:
+        result, calls = record_calls(lambda: model.apply(variables, images, train=False, **extras))
         found = {f"{call.path}/": call.output for call in calls if hasattr(call.output, "shape")}
         order.update({path: i for i, path in enumerate(found)})
         made, last = {id(x): order[path] for path, x in found.items()}, len(found)
@@ -236,7 +267,7 @@ def _activations(
         return found
 
     with jax.default_matmul_precision("highest"):
-        found = run(variables, images)
+        found = run(variables, images, dict(extras))
     return {name: np.asarray(x) for name, x in found.items()}, order
 
 

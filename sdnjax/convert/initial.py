@@ -12,6 +12,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from sdnjax.errors import InputError
+from sdnjax.models.inputs import abstract_inputs, blank_inputs
 
 
 def leaf_shapes(
@@ -19,7 +20,10 @@ def leaf_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Path ("params/backbone/…/kernel") → shape; nothing is computed."""
     images = jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    extras = abstract_inputs(model, (1, *image_size))
+    variables = jax.eval_shape(
+        lambda x, extras: model.init(jax.random.key(0), x, train=False, **extras), images, extras
+    )
     return {path: x.shape for path, x in flatten_dict(variables, sep="/").items()}
 
 
@@ -37,7 +41,8 @@ def initial_values(
 
     def some() -> dict[str, Any]:
         images = jnp.zeros((1, *image_size, channels), jnp.float32)
-        variables = model.init(jax.random.key(seed), images, train=False)
+        extras = blank_inputs(model, (1, *image_size))
+        variables = model.init(jax.random.key(seed), images, train=False, **extras)
         flat = flatten_dict(variables, sep="/")
         return {path: flat[path] for path in paths}
 

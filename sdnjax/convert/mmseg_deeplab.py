@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdnjax.convert.mmseg_fcn import conv_module, fcn_head
+from sdnjax.convert.mmseg_fcn import auxiliary_head, conv_module
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row, batch_norm, conv, depthwise
 from sdnjax.models.encoder_decoder import EncoderDecoder
@@ -13,11 +13,11 @@ IGNORED = (".num_batches_tracked",)
 def rows(model: EncoderDecoder) -> list[Row]:
     rows = [
         *resnet(model.backbone, "backbone", "backbone."),
-        *fcn_head(model.auxiliary, "auxiliary", "auxiliary_head"),
+        *auxiliary_head(model),
         *conv_module("decoder/aspp/image_pool", "decode_head.image_pool.1"),
         *conv_module("decoder/aspp/bottleneck", "decode_head.bottleneck"),
         *conv_module("decoder/fine", "decode_head.c1_bottleneck"),
-        *conv("decoder/classifier/seg", "decode_head.conv_seg", bias=True),
+        *conv("classifier/seg", "decode_head.conv_seg", bias=True),
     ]
     for i, dilation in enumerate(model.decoder.dilations):
         layer = conv_module if dilation == 1 else separable

@@ -13,19 +13,28 @@ IGNORED = (".num_batches_tracked",)
 def rows(model: EncoderDecoder) -> list[Row]:
     return [
         *resnet(model.backbone, "backbone", "backbone."),
-        *fcn_head(model.decoder, "decoder", "decode_head"),
-        *fcn_head(model.auxiliary, "auxiliary", "auxiliary_head"),
+        *fcn_features(model.decoder, "decoder", "decode_head"),
+        *conv("classifier/seg", "decode_head.conv_seg", bias=True),
+        *auxiliary_head(model),
     ]
 
 
-def fcn_head(head: FCNHead, variable: str, prefix: str) -> list[Row]:
-    """The main head, or the auxiliary one of many networks."""
+def auxiliary_head(model: EncoderDecoder) -> list[Row]:
+    """The auxiliary head that many networks have."""
+    return [
+        *fcn_features(model.auxiliary.features, "auxiliary", "auxiliary_head"),
+        *conv("auxiliary/classifier/seg", "auxiliary_head.conv_seg", bias=True),
+    ]
+
+
+def fcn_features(head: FCNHead, variable: str, prefix: str) -> list[Row]:
+    """mmseg's `FCNHead` without its classifier."""
     rows = []
     for i in range(head.convs):
         rows += conv_module(f"{variable}/conv{i + 1}", f"{prefix}.convs.{i}")
     if head.concat_input:
         rows += conv_module(f"{variable}/conv_cat", f"{prefix}.conv_cat")
-    return rows + conv(f"{variable}/classifier/seg", f"{prefix}.conv_seg", bias=True)
+    return rows
 
 
 def conv_module(variable: str, prefix: str) -> list[Row]:

@@ -19,4 +19,4 @@ def rows(model: EncoderDecoder) -> list[Row]:
         for j in range(max(1, i)):  # every other entry there is an upsampling
             theirs = f"decode_head.scale_heads.{i}.{2 * j}"
             rows += conv_module(f"decoder/scale{i + 1}_{j}", theirs)
-    return rows + conv("decoder/classifier/seg", "decode_head.conv_seg", bias=True)
+    return rows + conv("classifier/seg", "decode_head.conv_seg", bias=True)

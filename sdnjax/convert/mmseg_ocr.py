@@ -26,7 +26,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
         *conv_module("decoder/auxiliary/conv1", "decode_head.0.convs.0"),
         *conv("decoder/auxiliary/classifier/seg", "decode_head.0.conv_seg", bias=True),
         *conv_module("decoder/bottleneck", "decode_head.1.bottleneck"),
-        *conv("decoder/classifier/seg", "decode_head.1.conv_seg", bias=True),
+        *conv("classifier/seg", "decode_head.1.conv_seg", bias=True),
     ]
     for ours, theirs in ATTENTION.items():
         block = f"decode_head.1.object_context_block.{theirs}"

@@ -18,7 +18,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
     return [
         *found,
         *_conv_bn("decoder/fuse", "decode_head.fusion_conv"),
-        *conv("decoder/classifier/seg", "decode_head.conv_seg", bias=True),
+        *conv("classifier/seg", "decode_head.conv_seg", bias=True),
     ]
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from flax import linen as nn
 
 from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.vit import ViT
-from sdnjax.models.decoders.segmenter import MaskDecoder
+from sdnjax.models.decoders.segmenter import MaskTransformer
 
 IGNORED: tuple[str, ...] = ()
-CLASSIFIERS = ("classifier/", "decoder/class_embedding", "decoder/mask_norm")
+# The mask transformer is a classifier whose other parts do not depend on the classes.
+CLASSIFIERS = ("classifier/seg/", "classifier/class_embedding", "classifier/mask_norm")
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
     return [
         *backbone_rows(model.backbone),
-        *_decoder_rows(model.decoder, "decoder", "decode_head"),
+        *_classifier_rows(model.classifier, "classifier", "decode_head"),
     ]
 
 
@@ -44,13 +46,13 @@ def backbone_rows(vit: ViT, variable: str = "backbone", tensor: str = "backbone"
     ]
 
 
-def _decoder_rows(decoder: object, variable: str, tensor: str) -> list[Row]:
-    if not isinstance(decoder, MaskDecoder):
-        return conv(f"{variable}/classifier/seg", f"{tensor}.conv_seg", bias=True)
+def _classifier_rows(classifier: nn.Module, variable: str, tensor: str) -> list[Row]:
+    if not isinstance(classifier, MaskTransformer):
+        return conv(f"{variable}/seg", f"{tensor}.conv_seg", bias=True)
     return [
         *linear(f"{variable}/input_projection", f"{tensor}.dec_proj"),
         Row(f"params/{variable}/class_embedding", f"{tensor}.cls_emb"),
-        *_block_rows(decoder.depth, variable, tensor),
+        *_block_rows(classifier.depth, variable, tensor),
         *layer_norm(f"{variable}/norm", f"{tensor}.decoder_norm"),
         *linear(f"{variable}/patch_projection", f"{tensor}.patch_proj", bias=False),
         *linear(f"{variable}/class_projection", f"{tensor}.classes_proj", bias=False),

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sdnjax.convert import mmseg_segmenter
 from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, layer_norm, linear
 from sdnjax.convert.timm_vit import backbone_rows, block_rows
 from sdnjax.models import EncoderDecoder
-from sdnjax.models.decoders.segmenter import MaskDecoder
+from sdnjax.models.decoders.segmenter import MaskTransformer
 
 IGNORED = ("encoder.head.weight", "encoder.head.bias")
-CLASSIFIERS = ("classifier/", "decoder/class_embedding", "decoder/mask_norm")
+CLASSIFIERS = mmseg_segmenter.CLASSIFIERS
 
 
 def like_source(model: EncoderDecoder) -> EncoderDecoder:
@@ -35,20 +36,20 @@ def adapt(
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
-    decoder, ours = model.decoder, "decoder"
+    classifier, ours = model.classifier, "classifier"
     encoder = backbone_rows(model.backbone, tensor="encoder.")
-    if not isinstance(decoder, MaskDecoder):
+    if not isinstance(classifier, MaskTransformer):
         head = "decoder.head"
         return [
             *encoder,
-            Row(f"params/{ours}/classifier/seg/kernel", f"{head}.weight", "linear_as_conv"),
-            Row(f"params/{ours}/classifier/seg/bias", f"{head}.bias"),
+            Row(f"params/{ours}/seg/kernel", f"{head}.weight", "linear_as_conv"),
+            Row(f"params/{ours}/seg/bias", f"{head}.bias"),
         ]
     return [
         *encoder,
         *linear(f"{ours}/input_projection", "decoder.proj_dec"),
         Row(f"params/{ours}/class_embedding", "decoder.cls_emb"),
-        *block_rows(decoder.depth, ours, "decoder."),
+        *block_rows(classifier.depth, ours, "decoder."),
         *layer_norm(f"{ours}/norm", "decoder.decoder_norm"),
         # Bare matrices, multiplied from the right as ours are.
         Row(f"params/{ours}/patch_projection/kernel", "decoder.proj_patch"),

@@ -1,13 +1,15 @@
-"""Encoder, neck, decoder: how every network of the library is put together."""
+"""Backbone, neck, decoder, context, classifier, refinement: how networks are put together."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from flax import linen as nn
 
-from sdnjax.models.decoders.ocr import OCRHead
+from sdnjax.errors import InputError
+from sdnjax.models.inputs import check_inputs, inputs_of_parts, select_inputs
 from sdnjax.models.layers import stage_outputs
 from sdnjax.ops import resize_bilinear
 
@@ -15,52 +17,95 @@ from sdnjax.ops import resize_bilinear
 class EncoderDecoder(nn.Module):
     """`images [B, H, W, 3]` → dict of named outputs.
 
-    `logits` and, where there is an auxiliary head, `auxiliary` are `[B, H, W, K]` in
-    float32, resized bilinearly to the image. The rest is for those who look inside:
-    `stage1…4` (the raw encoder), `neck1…` (what the neck made of the stages it works on),
-    `decoder` (the scores on the decoder's own grid) and whatever else the decoder names.
+    The parts are called in this order:
+
+        backbone   (images, train=…) → stages
+        neck       (stages, train=…) → stages, those that the decoder reads
+        decoder    (stages, train=…) → features [B, h, w, C]
+        context    (features, train=…) → features
+        classifier (features, train=…) → scores [B, h, w, K]
+        refine     (scores, train=…) → scores
+
+    and the scores are resized bilinearly to the image. The network takes the extra inputs that
+    neck, context and refine name in an attribute `inputs` of their own (see
+    `sdnjax.models.inputs`) and passes each of them what it names, by keyword.
+
+    Outputs: `logits` and, where there is an auxiliary head, `auxiliary` are `[B, H, W, K]` in
+    float32. For inspection there are `stage1…4` (of the backbone), `neck1…` (the stages that
+    the neck changed), `features` (what the classifier reads), `context` (what the context
+    returned), `decoder` (the classifier's scores on their own grid), `refined` (those after
+    refinement), and whatever else the decoder, context or refine names.
 
     Attributes:
-      backbone: `(images, train) → stages`.
-      decoder: `(features, train) → scores`; features is one map where `decoder_stages`
-        names one stage, else a tuple of them. A decoder may return a dict instead: its
-        scores as `decoder`, and `auxiliary` scores of its own, which are there in inference
-        too.
-      neck: `stages → stages`, or None.
-      auxiliary: a head on the raw stage `auxiliary_stage`, or None. It runs in training and
-        while parameters are made.
+      backbone: returns a tuple of feature maps.
+      classifier: `Classifier`, or a module of its kind.
+      decoder: receives the map of one stage where `decoder_stages` names one, else a tuple.
+        It returns features, or a dict of `features` and other outputs, among which
+        `auxiliary` scores are resized as the network's own and are there in evaluation too.
+        None: the one stage is the features.
+      neck, context, refine: None leaves the step out. Context and refine may return a dict
+        of `features` or `scores` and other outputs.
+      auxiliary: a complete head on the raw stage `auxiliary_stage`, `(stage, train=…) →
+        scores`, or None. It runs in training and while parameters are made.
       decoder_stages: indices (from 0) of the stages that the decoder reads.
       align_corners: how scores are resized to the image.
+
+    Raises:
+      InputError: an extra input that is missing, or that no part asks for.
     """
 
     backbone: nn.Module
-    decoder: nn.Module
+    classifier: nn.Module
+    decoder: nn.Module | None = None
     neck: nn.Module | None = None
+    context: nn.Module | None = None
+    refine: nn.Module | None = None
     auxiliary: nn.Module | None = None
     decoder_stages: tuple[int, ...] = (3,)
     auxiliary_stage: int = 2
     align_corners: bool = False
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the extra inputs that the parts ask for."""
+        return inputs_of_parts(self.neck, self.context, self.refine)
+
+    @property
     def has_auxiliary_scores(self) -> bool:
-        """Whether training outputs hold `auxiliary`."""
-        return self.auxiliary is not None or isinstance(self.decoder, OCRHead)
+        """Whether the outputs of training hold `auxiliary`."""
+        return self.auxiliary is not None or getattr(self.decoder, "has_auxiliary_scores", False)
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> dict[str, Any]:
+    def __call__(self, images: jax.Array, *, train: bool, **extras: Any) -> dict[str, Any]:
+        check_inputs(self, extras)
         _, h, w, _ = images.shape
         stages = self.backbone(images, train=train)
         outputs: dict[str, Any] = stage_outputs(stages, "stage")
 
-        features = tuple(stages[i] for i in self.decoder_stages)
+        read = tuple(stages[i] for i in self.decoder_stages)
         if self.neck is not None:
-            features = self.neck(features)
-            outputs |= {
-                f"neck{i + 1}": x for i, x in zip(self.decoder_stages, features, strict=True)
-            }
-        single = len(features) == 1
-        decoded = self.decoder(features[0] if single else features, train=train)
-        outputs |= decoded if isinstance(decoded, dict) else {"decoder": decoded}
+            read = self.neck(read, train=train, **select_inputs(self.neck, extras))
+            outputs |= {f"neck{i + 1}": x for i, x in zip(self.decoder_stages, read, strict=True)}
+        features = read[0] if len(read) == 1 else read
+        if self.decoder is not None:
+            decoded = self.decoder(features, train=train)
+            features, named = _main_and_others(self.decoder, decoded, "features")
+            outputs |= named
+        elif len(read) > 1:
+            raise InputError(f"without a decoder one stage is read, not {self.decoder_stages}")
+        if self.context is not None:
+            inputs = select_inputs(self.context, extras)
+            changed = self.context(features, train=train, **inputs)
+            features, named = _main_and_others(self.context, changed, "features")
+            outputs |= {"context": features, **named}
+        outputs["features"] = features
+
+        scores = outputs["decoder"] = self.classifier(features, train=train)
+        if self.refine is not None:
+            refined = self.refine(scores, train=train, **select_inputs(self.refine, extras))
+            scores, named = _main_and_others(self.refine, refined, "scores")
+            outputs |= {"refined": scores, **named}
+        # Its loss is for training alone, but its parameters must be made.
         if self.auxiliary is not None and (train or self.is_initializing()):
             stage = stages[self.auxiliary_stage]
             outputs["auxiliary"] = self.auxiliary(stage, train=train)
@@ -68,7 +113,20 @@ class EncoderDecoder(nn.Module):
         def resized(scores: jax.Array) -> jax.Array:
             return resize_bilinear(scores, (h, w), align_corners=self.align_corners)
 
-        outputs["logits"] = resized(outputs["decoder"])
+        outputs["logits"] = resized(scores)
         if "auxiliary" in outputs:
             outputs["auxiliary"] = resized(outputs["auxiliary"])
         return outputs
+
+
+def _main_and_others(
+    part: nn.Module, output: jax.Array | Mapping[str, Any], main: str
+) -> tuple[jax.Array, dict[str, Any]]:
+    """A part's result and what it names besides."""
+    if not isinstance(output, Mapping):
+        return output, {}
+    if main not in output:
+        name = type(part).__name__
+        raise InputError(f"{name} returned a dict without {main!r}: it has {', '.join(output)}")
+    others = dict(output)
+    return others.pop(main), others

@@ -7,22 +7,23 @@ from typing import Any
 
 from flax import linen as nn
 
+from sdnjax.errors import InputError
 from sdnjax.models.backbones import mit, swin, vit
 from sdnjax.models.backbones.efficientnet_lite import EfficientNetLite
 from sdnjax.models.backbones.hrnet import HRNet
 from sdnjax.models.backbones.resnet import ResNet
-from sdnjax.models.decoders.deeplab import DeepLabV2Head, DeepLabV3PlusHead
+from sdnjax.models.decoders.deeplab import DeepLabV2Classifier, DeepLabV3PlusHead
 from sdnjax.models.decoders.fcn import FCNHead
 from sdnjax.models.decoders.maskformer import MaskFormerDecoder
 from sdnjax.models.decoders.ocr import OCRHead
 from sdnjax.models.decoders.segformer import SegFormerHead
-from sdnjax.models.decoders.segmenter import LinearDecoder, MaskDecoder
+from sdnjax.models.decoders.segmenter import MaskTransformer
 from sdnjax.models.decoders.semantic_fpn import SemanticFPNHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
-from sdnjax.models.layers import Dtype
+from sdnjax.models.layers import Classifier, Dtype, Head
 from sdnjax.models.mask_classifier import MaskClassifier
 
-Network = EncoderDecoder | MaskClassifier
+ALL_STAGES = (0, 1, 2, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Common:
 
     num_classes: int
     neck: nn.Module | None
+    context: nn.Module | None
+    refine: nn.Module | None
     dropout: float | None
     align_corners: bool
     stem: str
@@ -40,114 +43,102 @@ class Common:
         """What was asked for, else the network's own."""
         return default if self.dropout is None else self.dropout
 
+    def classifier(self, dropout: float) -> Classifier:
+        """The usual one; `dropout` is the network's own."""
+        return Classifier(self.num_classes, self.dropout_or(dropout), self.dtype)
+
+    def auxiliary(self, channels: int) -> Head:
+        """mmseg's auxiliary head: one convolution and a classifier."""
+        features = FCNHead(channels, convs=1, concat_input=False, dtype=self.dtype)
+        return Head(features, self.classifier(0.1))
+
+    def network(self, **parts: Any) -> EncoderDecoder:
+        """The family's own parts with those that were asked for."""
+        return EncoderDecoder(
+            neck=self.neck,
+            context=self.context,
+            refine=self.refine,
+            align_corners=self.align_corners,
+            **parts,
+        )
+
 
 def fcn(depth: int, common: Common) -> EncoderDecoder:
     """FCN on a ResNet of output stride 8; both heads reduce their input to a quarter."""
     top = 512 if depth < 50 else 2048
-
-    def head(channels: int, **options: Any) -> FCNHead:
-        return FCNHead(
-            common.num_classes,
-            channels,
-            dropout=common.dropout_or(0.1),
-            dtype=common.dtype,
-            **options,
-        )
-
-    return EncoderDecoder(
+    return common.network(
         backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
-        neck=common.neck,
-        decoder=head(top // 4),
-        auxiliary=head(top // 8, convs=1, concat_input=False),
-        align_corners=common.align_corners,
+        decoder=FCNHead(top // 4, dtype=common.dtype),
+        classifier=common.classifier(0.1),
+        auxiliary=common.auxiliary(top // 8),
     )
 
 
 def fpn(depth: int | str, common: Common) -> EncoderDecoder:
     """SemanticFPN on a plain ResNet or on EfficientNet-Lite0; it has no auxiliary head."""
-    return EncoderDecoder(
+    return common.network(
         backbone=EfficientNetLite(dtype=common.dtype)
         if depth == "efficientnet-lite0"
         else ResNet(depth, stem=common.stem, dtype=common.dtype),
-        neck=common.neck,
-        decoder=SemanticFPNHead(
-            common.num_classes,
-            dropout=common.dropout_or(0.1),
-            align_corners=common.align_corners,
-            dtype=common.dtype,
-        ),
-        decoder_stages=(0, 1, 2, 3),
-        align_corners=common.align_corners,
+        decoder=SemanticFPNHead(align_corners=common.align_corners, dtype=common.dtype),
+        classifier=common.classifier(0.1),
+        decoder_stages=ALL_STAGES,
     )
 
 
 def ocrnet(variant: str, common: Common) -> EncoderDecoder:
     """OCRNet on HRNetV2, mmseg's without dropout; with align_corners, the authors' own."""
     sizes = {"modules": (1, 3, 2), "blocks": 2} if variant == "hr18s" else {}
-    return EncoderDecoder(
+    return common.network(
         backbone=HRNet(
             48 if variant == "hr48" else 18,
             align_corners=common.align_corners,
             dtype=common.dtype,
             **sizes,
         ),
-        neck=common.neck,
         decoder=OCRHead(
             common.num_classes,
             dropout=common.dropout_or(0.0),
             align_corners=common.align_corners,
             dtype=common.dtype,
         ),
-        decoder_stages=(0, 1, 2, 3),
-        align_corners=common.align_corners,
+        classifier=common.classifier(0.0),
+        decoder_stages=ALL_STAGES,
     )
 
 
 def deeplabv3plus(depth: int, common: Common) -> EncoderDecoder:
     """DeepLabV3+ reads stages 1 and 4; the guidance of its first SDN is the raw stage 4."""
     small = depth < 50
-    dropout = common.dropout_or(0.1)
-    return EncoderDecoder(
+    return common.network(
         backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
-        neck=common.neck,
         decoder=DeepLabV3PlusHead(
-            common.num_classes,
             channels=128 if small else 512,
             fine_channels=12 if small else 48,
-            dropout=dropout,
             align_corners=common.align_corners,
             dtype=common.dtype,
         ),
-        auxiliary=FCNHead(
-            common.num_classes,
-            64 if small else 256,
-            convs=1,
-            concat_input=False,
-            dropout=dropout,
-            dtype=common.dtype,
-        ),
+        classifier=common.classifier(0.1),
+        auxiliary=common.auxiliary(64 if small else 256),
         decoder_stages=(0, 3),
-        align_corners=common.align_corners,
     )
 
 
 def deeplabv2(depth: int, common: Common) -> EncoderDecoder:
     """DeepLabV2 on mmseg's ResNet of output stride 8, without dropout or auxiliary head."""
-    return EncoderDecoder(
+    return common.network(
         backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
-        neck=common.neck,
-        decoder=DeepLabV2Head(
+        classifier=DeepLabV2Classifier(
             common.num_classes, dropout=common.dropout_or(0.0), dtype=common.dtype
         ),
-        align_corners=common.align_corners,
     )
 
 
-def segmenter(size: str, common: Common, decoder: str) -> EncoderDecoder:
+def segmenter(size: str, common: Common, classifier: str) -> EncoderDecoder:
     """Segmenter as mmseg builds it: dropout only of paths, no bias in the patch embedding."""
     width, depth, heads = vit.SIZES[size]
     side = 40 if size == "l" else 32  # trained at 640² and 512² pixels
-    return EncoderDecoder(
+    return common.network(
         backbone=vit.ViT(
             width,
             depth,
@@ -156,33 +147,34 @@ def segmenter(size: str, common: Common, decoder: str) -> EncoderDecoder:
             patch_bias=False,
             dtype=common.dtype,
         ),
-        neck=common.neck,
-        decoder=MaskDecoder(common.num_classes, width, heads, dtype=common.dtype)
-        if decoder == "mask"
-        else LinearDecoder(common.num_classes, dtype=common.dtype),
+        classifier=MaskTransformer(common.num_classes, width, heads, dtype=common.dtype)
+        if classifier == "mask"
+        else Classifier(common.num_classes, 0.0, common.dtype),
         decoder_stages=(0,),
-        align_corners=common.align_corners,
     )
 
 
 def segformer(size: str, common: Common) -> EncoderDecoder:
     """SegFormer as mmseg builds it: 256 channels in every head."""
-    return EncoderDecoder(
+    return common.network(
         backbone=mit.MiT(*mit.SIZES[size], dtype=common.dtype),
-        neck=common.neck,
-        decoder=SegFormerHead(
-            common.num_classes,
-            dropout=common.dropout_or(0.1),
-            align_corners=common.align_corners,
-            dtype=common.dtype,
-        ),
-        decoder_stages=(0, 1, 2, 3),
-        align_corners=common.align_corners,
+        decoder=SegFormerHead(align_corners=common.align_corners, dtype=common.dtype),
+        classifier=common.classifier(0.1),
+        decoder_stages=ALL_STAGES,
     )
 
 
 def maskformer(depth_or_size: int | str, common: Common) -> MaskClassifier:
-    """MaskFormer on torchvision's ResNet with frozen statistics, as mmseg has it, or on Swin."""
+    """MaskFormer on torchvision's ResNet with frozen statistics, as mmseg has it, or on Swin.
+
+    Raises: InputError for a context or a refinement, which it has no place for.
+    """
+    for part in ("context", "refine"):
+        if getattr(common, part) is not None:
+            raise InputError(
+                f"{part} does not fit MaskFormer, which classifies masks: it has no features "
+                "and scores of pixels; use another network"
+            )
     resnet = isinstance(depth_or_size, int)
     if resnet:
         backbone = ResNet(depth_or_size, stem="v1", dtype=common.dtype)

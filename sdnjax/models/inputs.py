@@ -1,7 +1,8 @@
 """What a network takes besides the normalised images: named inputs of the same batch.
 
 A network names them in its attribute `inputs`, `()` if it has none, and receives them as
-keyword arguments: `model.apply(variables, images, train=…, superpixels=…)`.
+keyword arguments: `model.apply(variables, images, train=…, superpixels=…)`. An `EncoderDecoder`
+asks for those of its neck, context and refinement, which name theirs in the same way.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.errors import unknown
+from sdnjax.errors import InputError, unknown
 
 # Name → shape behind [B, H, W], and type.
 #   superpixels: a segment's number 0…N−1 for each pixel, −1 beyond the image; resized by nearest.
@@ -34,6 +35,20 @@ def inputs_of(network: nn.Module) -> tuple[str, ...]:
         if name not in INPUTS:
             raise unknown(f"{type(network).__name__} asks for an unknown input", name, INPUTS)
     return names
+
+
+def inputs_of_parts(*parts: nn.Module | None) -> tuple[str, ...]:
+    """The names that any of the parts asks for, each once, in the order of the parts."""
+    return tuple(dict.fromkeys(n for part in parts if part is not None for n in inputs_of(part)))
+
+
+def check_inputs(network: nn.Module, given: Mapping[str, Any]) -> None:
+    """Raises InputError for an input that is missing, or that the network does not ask for."""
+    wanted, name = inputs_of(network), type(network).__name__
+    for missing in (n for n in wanted if n not in given):
+        raise InputError(f"{name} needs the input {missing!r}, which was not given")
+    for other in (n for n in given if n not in wanted):
+        raise unknown(f"{name} was given an input that it does not ask for:", other, wanted)
 
 
 def select_inputs(network: nn.Module, available: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,27 @@ class Classifier(nn.Module):
         return at_least_float32(layer(x))
 
 
+class Head(nn.Module):
+    """Features and the classifier that reads them, `[B, h, w, C]` → `[B, h, w, K]`.
+
+    A complete head by itself, such as an auxiliary one. The parameters of `features` lie directly
+    in the head ("auxiliary/conv1"), those of the classifier in "classifier" next to them.
+
+    Attributes:
+      features: a decoder of one map.
+      classifier: `Classifier`, or a module of its kind.
+    """
+
+    features: nn.Module
+    classifier: nn.Module
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.features)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return self.classifier(self.features(x, train=train), train=train)
+
+
 def max_pool_3x3(x: jax.Array) -> jax.Array:
     """Max-pool 3×3, stride 2, padding 1 with −∞, sizes rounded down."""
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sdnjax.models.inputs import check_inputs, inputs_of_parts
 from sdnjax.models.layers import stage_outputs
 from sdnjax.ops import resize_bilinear
 
@@ -18,13 +19,13 @@ class MaskClassifier(nn.Module):
     `logits [B, H, W, K]` are the semantic scores Σ_q softmax(classes)·sigmoid(masks), without
     "no object", the masks resized to the image before the sigmoid. They are sums of
     probabilities, and their largest is the predicted class. The loss reads `class_logits` and
-    `mask_logits` (see `MaskFormerDecoder`). `stage1…4`, `neck1…4` and `pixels` (the pixel
-    embeddings) are for those who look inside.
+    `mask_logits` (see `MaskFormerDecoder`). For inspection there are `stage1…4`, `neck1…4` and
+    `pixels` (the pixel embeddings). The network takes the extra inputs that its neck names.
 
     Attributes:
       backbone: `(images, train) → four stages`.
       decoder: `(stages, train) → (class_logits, mask_logits, pixels)`.
-      neck: `stages → stages`, or None.
+      neck: `(stages, train) → stages`, or None.
       frozen_statistics: the backbone normalises with its running statistics while training
         too, and never changes them (mmseg's `norm_eval`); it must have no dropout.
       align_corners: how masks are resized to the image.
@@ -36,13 +37,19 @@ class MaskClassifier(nn.Module):
     frozen_statistics: bool = False
     align_corners: bool = False
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the extra inputs that the neck asks for."""
+        return inputs_of_parts(self.neck)
+
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> dict[str, Any]:
+    def __call__(self, images: jax.Array, *, train: bool, **extras: Any) -> dict[str, Any]:
+        check_inputs(self, extras)
         _, h, w, _ = images.shape
         stages = self.backbone(images, train=train and not self.frozen_statistics)
         outputs: dict[str, Any] = stage_outputs(stages, "stage")
         if self.neck is not None:
-            stages = self.neck(stages)
+            stages = self.neck(stages, train=train, **extras)
             outputs |= stage_outputs(stages, "neck")
         classes, masks, pixels = self.decoder(stages, train=train)
         outputs |= {"class_logits": classes, "mask_logits": masks, "pixels": pixels}

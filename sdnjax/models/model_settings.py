@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
-from sdnjax.errors import InputError
-from sdnjax.models.zoo import Network, check_name, create_model
+from sdnjax.errors import InputError, unknown
+from sdnjax.models.zoo import check_name, create_model
+from sdnjax.ops.sdc import IMPLEMENTATIONS
+from sdnjax.ops.similarity import SIMILARITIES
 from sdnjax.settings import check_types, setting
 
 
 @dataclass(frozen=True)
 class Neck:
-    """The SDN neck; `operator="none"` is the network without it."""
+    """The SDN neck; `operator="none"` is the network without it.
+
+    In Python `similarity` may also be a function of two maps, and `implementation` a function
+    in the place of Eq. 5; see `sdnjax.ops.similarity_maps` and `semantic_difference_conv`.
+    """
 
     operator: Literal["sdc", "conv", "cdc", "none"] = setting(
         "none", "operator of the SDN neck; none: no neck"
     )
     kernel_size: int = setting(3, "taps on each side of the operator's kernel")
     dilation: int = setting(1, "spacing of the taps")
-    similarity: Literal["charbonnier", "relative", "gaussian", "cosine", "constant"] = setting(
-        "charbonnier", "similarity S of the guidance at two pixels"
-    )
+    similarity: (
+        Literal["charbonnier", "relative", "gaussian", "cosine", "constant"]
+        | Callable[[jax.Array, jax.Array], jax.Array]
+    ) = setting("charbonnier", "similarity S of the guidance at two pixels")
     boundary: Literal["no_flux", "zeros"] = setting("no_flux", "taps outside the image")
     reduction: int = setting(1, "the operator works on 1/reduction of the channels")
     guidance_channels: int | None = setting(None, "channels of Φ; none: those of its input")
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
+    implementation: Literal["pallas_gpu", "xla", "reference"] | Callable[..., jax.Array] | None = (
+        setting(None, "what computes sdc; none: the fastest that serves")
+    )
 
     def __post_init__(self) -> None:
+        for name, known in (("similarity", SIMILARITIES), ("implementation", IMPLEMENTATIONS)):
+            value = getattr(self, name)
+            if isinstance(value, str) and value not in known:
+                raise unknown(f"model.neck.{name}: there is no", value, known)
         check_types(self)
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise InputError(f"model.neck.kernel_size must be odd, not {self.kernel_size}")
@@ -40,21 +57,31 @@ class Neck:
 
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
-        reason = f"model.neck.operator is {self.operator}"
-        guided = ("similarity", "boundary", "guidance_channels", "stop_guidance_gradient")
         if self.operator == "sdc":
             return {}
-        if self.operator != "none":
-            return dict.fromkeys(guided, reason)
-        return dict.fromkeys((*guided, "kernel_size", "dilation", "reduction"), reason)
+        names = ["similarity", "boundary", "guidance_channels", "stop_guidance_gradient"]
+        names += ["implementation"]
+        if self.operator == "none":
+            names += ["kernel_size", "dilation", "reduction"]
+        return dict.fromkeys(names, f"model.neck.operator is {self.operator}")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A named network and its options."""
+    """A named network and its options.
+
+    The parts of one's own, `neck`, `context` and `refine`, are Linen modules that the network
+    calls as `EncoderDecoder` says. They compute in their own dtype.
+    """
 
     name: str = setting("fcn_r18-d8", "network, as in sdnjax.models.MODELS")
-    neck: Neck = Neck()
+    neck: Neck | nn.Module = setting(Neck(), "Neck(…), or a module of stages to stages")
+    context: nn.Module | None = setting(
+        None, "a module of features to features, before the classifier"
+    )
+    refine: nn.Module | None = setting(
+        None, "a module of scores to scores, before they are resized"
+    )
     dropout: float | None = setting(
         None, "share of channels dropped before the classifier; none: the network's own"
     )
@@ -66,15 +93,27 @@ class Model:
         check_types(self)
         check_name(self.name)
 
-    def build(self, num_classes: int, dtype: Any = None) -> Network:
+    def unused(self) -> dict[str, str]:
+        """The settings that have no effect beside the others, and why."""
+        with_stem = ("fcn_r", "fpn_r", "deeplab")
+        found = {}
+        if not self.name.startswith(with_stem):
+            found["stem"] = f"{self.name} has another stem"
+        if self.name.startswith("segmenter"):
+            found["dropout"] = f"{self.name} has none"
+        return found
+
+    def build(self, num_classes: int, dtype: Any = None) -> nn.Module:
         """The Linen module; `dtype` in place of the settings', for float64."""
+        neck = {"neck": "sdn", **vars(self.neck)} if isinstance(self.neck, Neck) else None
         return create_model(
             self.name,
             num_classes=num_classes,
-            neck="sdn",
+            context=self.context,
+            refine=self.refine,
             dropout=self.dropout,
             align_corners=self.align_corners,
             stem=self.stem,
             dtype=dtype or jnp.dtype(self.dtype),
-            **vars(self.neck),
+            **({"neck": self.neck} if neck is None else neck),
         )

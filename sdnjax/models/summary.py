@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict
 
 from sdnjax.models.calls import Call, record_calls
 from sdnjax.models.cost import RESIZE, multiply_adds
+from sdnjax.models.inputs import abstract_inputs
 from sdnjax.models.necks.sdn import SDN, SDNNeck
 
 
@@ -48,21 +49,30 @@ def summarize(
     """All modules of `model` in evaluation, outer before inner, in the order of their calls.
 
     What runs in training alone, such as an auxiliary head, is listed last with its
-    parameters and costs nothing.
+    parameters and costs nothing. Extra inputs have the size of the images.
     """
     images = jax.ShapeDtypeStruct((batch, *image_size, channels), jnp.float32)
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    extras = abstract_inputs(model, (batch, *image_size))
+    variables = jax.eval_shape(
+        lambda x, extras: model.init(jax.random.key(0), x, train=False, **extras), images, extras
+    )
     calls: list[Call] = []
 
-    def forward(variables: Any, images: jax.Array) -> Any:
-        outputs, made = record_calls(lambda: model.apply(variables, images, train=False))
+    def forward(variables: Any, images: jax.Array, extras: Any) -> Any:
+        def apply() -> Any:
+            return model.apply(variables, images, train=False, **extras)
+
+        outputs, made = record_calls(apply)
         calls.extend(made)
         return outputs
 
-    counted = multiply_adds(jax.make_jaxpr(forward)(variables, images).jaxpr)
+    counted = multiply_adds(jax.make_jaxpr(forward)(variables, images, extras).jaxpr)
     calls.sort(key=lambda call: call.start)
-    kinds = {call.path: type(call.module).__name__ for call in calls}
-    outputs = {call.path: getattr(call.output, "shape", None) for call in calls}
+    # A head and its features have one path; the outer one, which begins first, is the head.
+    first = {call.path: call for call in reversed(calls)}
+    paths = dict.fromkeys(call.path for call in calls)
+    kinds = {path: type(first[path].module).__name__ for path in paths}
+    outputs = {path: getattr(first[path].output, "shape", None) for path in paths}
     outer = {parent for path in kinds for parent in _parents(path)}
 
     cost: dict[str, list[int]] = {}  # path → parameters, multiply-adds, bytes of its own

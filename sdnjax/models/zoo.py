@@ -13,11 +13,11 @@ from flax import linen as nn
 from sdnjax.errors import InputError, unknown
 from sdnjax.models import families
 from sdnjax.models.backbones import mit, swin, vit
-from sdnjax.models.families import Common, Network
+from sdnjax.models.families import Common
 from sdnjax.models.layers import Dtype
 from sdnjax.models.necks.sdn import SDN, SDNNeck
 
-MODELS: dict[str, tuple[Callable[[Any, Common], Network], int | str]] = {
+MODELS: dict[str, tuple[Callable[[Any, Common], nn.Module], int | str]] = {
     "fcn_r18-d8": (families.fcn, 18),
     "fcn_r34-d8": (families.fcn, 34),
     "fcn_r50-d8": (families.fcn, 50),
@@ -40,12 +40,12 @@ MODELS: dict[str, tuple[Callable[[Any, Common], Network], int | str]] = {
     **{f"maskformer_swin-{size}": (families.maskformer, size) for size in swin.SIZES},
     **{f"segformer_mit-{size}": (families.segformer, size) for size in mit.SIZES},
     **{
-        f"segmenter_vit-{size}_{decoder}": (
-            functools.partial(families.segmenter, decoder=decoder),
+        f"segmenter_vit-{size}_{classifier}": (
+            functools.partial(families.segmenter, classifier=classifier),
             size,
         )
         for size in vit.SIZES
-        for decoder in ("mask", "linear")
+        for classifier in ("mask", "linear")
     },
 }
 
@@ -56,18 +56,26 @@ def check_name(name: str) -> None:
         raise unknown("unknown model", name, MODELS, most=3)
 
 
+def check_part(name: str, module: Any) -> None:
+    """Raises InputError unless a part of a network is a Linen module or None."""
+    if module is not None and not isinstance(module, nn.Module):
+        raise InputError(f"{name} must be a Linen module, such as MyModule(), not {module!r}")
+
+
 def create_model(
     name: str,
     *,
     num_classes: int,
     neck: str | nn.Module | None = None,
+    context: nn.Module | None = None,
+    refine: nn.Module | None = None,
     dropout: float | None = None,
     align_corners: bool = False,
     stem: str = "v1c",
     dtype: Dtype = jnp.float32,
     guidance_channels: int | None = None,
     **sdn_options: Any,
-) -> Network:
+) -> nn.Module:
     """A named segmentation network as a Linen module.
 
         model = create_model("fcn_r50-d8", num_classes=19, neck="sdn", reduction=4)
@@ -77,24 +85,29 @@ def create_model(
     Args:
       name: a key of `MODELS`.
       num_classes: K, the channels of the logits.
-      neck: None, "sdn", or a module of your own that maps stages to stages.
+      neck: None, "sdn", or a module of your own, `(stages, train=…) → stages`, for the stages
+        that the decoder reads.
+      context: None or a module, `(features, train=…) → features`, before the classifier.
+      refine: None or a module, `(scores, train=…) → scores`, before they are resized. Both may
+        name extra inputs; see `EncoderDecoder`. MaskFormer has a place for neither.
       dropout: of channels, before each classifier; throughout the decoder in MaskFormer; not in
         the Segmenter. None for the network's own: 0.1, or 0 for OCRNet and DeepLabV2.
       align_corners: for every resizing of scores; for OCRNet, between HRNet's branches too.
       stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision); MaskFormer's is always "v1".
       dtype: of the computation; parameters, batch-norm statistics and logits are float32.
       guidance_channels, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
-        kernel_size, dilation, similarity, boundary, reduction, stop_guidance_gradient.
+        kernel_size, dilation, similarity, boundary, reduction, stop_guidance_gradient,
+        implementation.
 
     Raises:
-      InputError: an unknown name (the nearest is suggested) or neck, or SDN options
-        without an SDN.
+      InputError: an unknown name (the nearest is suggested) or neck, SDN options without an
+        SDN, or a part that is no module or that the network has no place for.
     """
     check_name(name)
     if neck == "sdn":
-        unknown = set(sdn_options) - {f.name for f in dataclasses.fields(SDN)}
-        if unknown:
-            raise InputError(f"unknown SDN option {sorted(unknown)[0]!r}")
+        known = [f.name for f in dataclasses.fields(SDN) if f.name not in ("parent", "name")]
+        for option in sorted(set(sdn_options) - set(known)):
+            raise unknown("unknown SDN option", option, known)
         sdn = functools.partial(SDN, dtype=dtype, **sdn_options)
         neck = SDNNeck(sdn, guidance_channels, dtype)
     elif isinstance(neck, str):
@@ -102,5 +115,17 @@ def create_model(
     elif sdn_options or guidance_channels is not None:
         options = sorted(sdn_options) or ["guidance_channels"]
         raise InputError(f"{options[0]} is an option of neck='sdn', which was not asked for")
+    for part, module in {"neck": neck, "context": context, "refine": refine}.items():
+        check_part(part, module)
     build, depth = MODELS[name]
-    return build(depth, Common(num_classes, neck, dropout, align_corners, stem, dtype))
+    common = Common(
+        num_classes=num_classes,
+        neck=neck,
+        context=context,
+        refine=refine,
+        dropout=dropout,
+        align_corners=align_corners,
+        stem=stem,
+        dtype=dtype,
+    )
+    return build(depth, common)

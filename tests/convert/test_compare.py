@@ -12,9 +12,12 @@ from sdnjax.convert.compare import (
     departures,
     format_differences,
     matching_modules,
+    saved_inputs,
 )
 from sdnjax.errors import InputError
+from sdnjax.models import EncoderDecoder
 from sdnjax.models.layers import Classifier, ConvBNReLU
+from tests.models.context import SegmentMeans
 from tests.models.variables import random_variables
 
 
@@ -169,3 +172,49 @@ def test_trees_of_tensors(network):
     assert found[3].relative == np.inf and found[3].note == "(2,) there, (3,) here"
     with pytest.raises(InputError, match="no tensor has a name of this format; there are unknown"):
         compare_tensors(ROWS, {"params": ours}, {"unknown": np.ones(3)})
+
+
+class Stem(nn.Module):
+    """A backbone of one stage at half the size."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return (ConvBNReLU(4, 3, stride=2, name="stem1")(x, train=train),)
+
+
+def test_extra_inputs_are_read_with_the_activations(network):
+    _, images, _ = network
+    rng = np.random.default_rng(2)
+    extras = {
+        "superpixels": rng.integers(-1, 3, images.shape[:3]).astype(np.int32),
+        "picture": rng.uniform(size=images.shape).astype(np.float32),
+    }
+    model = EncoderDecoder(Stem(), Classifier(3), context=SegmentMeans(), decoder_stages=(0,))
+    variables = jax.tree.map(np.float32, random_variables(model, images, 1, **extras))
+    outputs = model.apply(variables, images, train=False, **extras)
+    saved = {
+        "features": np.asarray(outputs["features"]).transpose(0, 3, 1, 2),
+        "superpixels": extras["superpixels"][:, None].astype(np.int64),  # [B, 1, H, W]
+        "picture": extras["picture"].transpose(0, 3, 1, 2),
+    }
+    rows = conv("classifier/seg", "head", bias=True)
+    (found,) = compare_activations(model, variables, rows, saved, images)
+    assert found.ours == "features" and found.relative < 1e-6
+    moved = {**saved, "superpixels": saved["superpixels"][:, :, ::-1]}
+    (found,) = compare_activations(model, variables, rows, moved, images)
+    assert found.relative > 0.01
+
+    inputs = saved_inputs(model, saved, images.astype(np.float64))
+    assert (inputs["superpixels"].dtype, inputs["picture"].dtype) == (np.int32, np.float64)
+    last = {**saved, "superpixels": saved["superpixels"].transpose(0, 2, 3, 1)}
+    np.testing.assert_array_equal(
+        saved_inputs(model, last, images)["superpixels"], inputs["superpixels"]
+    )
+    with pytest.raises(InputError, match="superpixels holds values that are no int32 numbers"):
+        saved_inputs(model, {**saved, "superpixels": extras["superpixels"] + 0.5}, images)
+    del saved["picture"]
+    with pytest.raises(InputError, match="the network needs 'picture': save it with the images"):
+        compare_activations(model, variables, rows, saved, images)
+    saved["picture"] = extras["picture"][:, 1:]
+    with pytest.raises(InputError, match=r"picture is \(2, 8, 7, 3\).* must be \(2, 9, 7, 3\)"):
+        compare_activations(model, variables, rows, saved, images)

@@ -22,7 +22,9 @@ from sdnjax.convert import (
 from sdnjax.errors import InputError
 from sdnjax.models import EncoderDecoder, create_model
 from sdnjax.models.backbones.resnet import ResNet
+from sdnjax.models.inputs import blank_inputs
 from sdnjax.models.layers import BatchNorm, Classifier
+from tests.models.context import SegmentMeans
 from tests.models.variables import random_variables
 
 
@@ -274,16 +276,30 @@ def test_torchvisions_resnet_becomes_the_backbone():
 
     images = np.zeros((1, 33, 33, 3), np.float32)
     random = jax.tree.map(np.float32, random_variables(model, images, 3))
-    state = to_torch(model, random, torchvision_resnet, drop=["decoder"])
+    state = to_torch(model, random, torchvision_resnet, drop=["classifier"])
     state |= {"fc.weight": np.ones((1000, 512)), "fc.bias": np.ones(1000)}
     lines = []
     variables = load(
-        model, state, torchvision_resnet, reinitialise=["decoder"], report=lines.append
+        model, state, torchvision_resnet, reinitialise=["classifier"], report=lines.append
     )
     assert lines == [
         "100/102 tensors loaded from the state dict; reinitialised: "
-        "params/decoder/seg/bias, params/decoder/seg/kernel; "
+        "params/classifier/seg/bias, params/classifier/seg/kernel; "
         "ignored: 20 × num_batches_tracked, fc.bias, fc.weight"
     ]
     for path, value in flat(variables).items():
-        assert path.startswith("params/decoder") or np.array_equal(value, flat(random)[path])
+        assert path.startswith("params/classifier") or np.array_equal(value, flat(random)[path])
+
+
+def test_a_network_with_extra_inputs_is_converted():
+    model = create_model("fcn_r18-d8", num_classes=4, context=SegmentMeans())
+    images = np.zeros((1, 33, 33, 3), np.float32)
+    extras = blank_inputs(model, images.shape[:3])
+    random = jax.tree.map(np.float32, random_variables(model, images, 3, **extras))
+    state = to_torch(model, random, mmseg_fcn, drop=["context"])
+    with pytest.raises(DoesNotFit, match=r"Reinitialise context to start there"):
+        load(model, state, mmseg_fcn)
+    variables = load(model, state, mmseg_fcn, reinitialise=["context"], report=lambda _: None)
+    np.testing.assert_array_equal(variables["params"]["context"]["gain"], np.ones(128))
+    moved = flat(variables)["params/classifier/seg/kernel"]
+    np.testing.assert_array_equal(moved, flat(random)["params/classifier/seg/kernel"])

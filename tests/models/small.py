@@ -8,6 +8,7 @@ from sdnjax.models.backbones.hrnet import HRNet
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.ocr import OCRHead
 from sdnjax.models.decoders.semantic_fpn import SemanticFPNHead
+from sdnjax.models.layers import Classifier
 
 LITE = (
     Group(1, 3, 1, 1, 8),
@@ -33,6 +34,7 @@ def small_network(name, **options):
     if "efficientnet" in name:
         return model.clone(
             backbone=EfficientNetLite(LITE, drop_path=0.0, dtype=dtype),
-            decoder=SemanticFPNHead(k, 16, 16, dropout=0.0, dtype=dtype),
+            decoder=SemanticFPNHead(16, 16, dtype=dtype),
+            classifier=Classifier(k, 0.0, dtype),
         )
     return model

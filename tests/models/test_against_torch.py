@@ -37,7 +37,7 @@ def case(request):
     images = rng.normal(size=(b, h, w, 3))
     labels = rng.integers(0, 5, (b, h, w))
     labels[:, :7] = 255
-    variables = random_variables(small_network(name, **options), images, 2)
+    variables = random_variables(small_network(name, **options), images, 3)
     return name, options, variables, images, labels
 
 

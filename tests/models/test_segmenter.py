@@ -7,7 +7,7 @@ import pytest
 from sdnjax.convert import augreg_vit, load, official_segmenter, timm_vit, to_torch
 from sdnjax.models import create_model
 from sdnjax.models.backbones.vit import ViT
-from sdnjax.models.decoders.segmenter import MaskDecoder
+from sdnjax.models.decoders.segmenter import MaskTransformer
 from tests.models.variables import random_variables
 
 torch = pytest.importorskip("torch")
@@ -20,7 +20,7 @@ def network(decoder):
     model = create_model(f"segmenter_vit-t_{decoder}", num_classes=K)
     model = model.clone(backbone=ViT(WIDTH, 2, HEADS, position_grid=(3, 3)))
     if decoder == "mask":
-        model = model.clone(decoder=MaskDecoder(K, WIDTH, HEADS))
+        model = model.clone(classifier=MaskTransformer(K, WIDTH, HEADS))
     return official_segmenter.like_source(model)
 
 
@@ -97,7 +97,7 @@ def test_augreg_and_timm_hold_the_same_backbone():
     model = network("linear")
     images = np.zeros((1, 32, 32, 3), np.float32)
     variables = jax.tree.map(np.float32, random_variables(model, images, 2))
-    state = to_torch(model, variables, timm_vit, drop=["decoder"])
+    state = to_torch(model, variables, timm_vit, drop=["classifier"])
     position = "Transformer/posembed_input/pos_embedding"
     npz = {
         "cls": state["cls_token"],
@@ -129,7 +129,7 @@ def test_augreg_and_timm_hold_the_same_backbone():
         npz[f"Transformer/{theirs}/{bias}"] = state[f"{ours}.bias"]
 
     def backbone(source, table):
-        found = load(model, source, table, reinitialise=["decoder"], report=lambda _: None)
+        found = load(model, source, table, reinitialise=["classifier"], report=lambda _: None)
         return found["params"]["backbone"]
 
     timm, augreg = backbone(state, timm_vit), backbone(npz, augreg_vit)

@@ -12,10 +12,12 @@ from jax import lax
 from sdnjax.models import create_model
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.cost import multiply_adds
-from sdnjax.models.layers import Classifier, conv
+from sdnjax.models.decoders.fcn import FCNHead
+from sdnjax.models.layers import Classifier, Head, conv
 from sdnjax.models.necks.sdn import SDN, SDNNeck
 from sdnjax.models.summary import format_summary, summarize
 from sdnjax.ops import resize_bilinear
+from tests.models.context import SegmentMeans
 
 SIZE = (12, 20)
 
@@ -132,7 +134,8 @@ def test_the_table():
     assert [line.split()[0] for line in lines[:5]] == [
         "layer", "network", "backbone", "neck", "decoder"
     ]  # fmt: skip
-    assert lines[5].split()[:2] == ["auxiliary", "FCNHead"]
+    assert lines[5].split()[:2] == ["classifier", "Classifier"]
+    assert lines[6].split()[:2] == ["auxiliary", "Head"]
     neck = 9 * 512**2 + 2 * 512**2 + 512 + 1 + 9 * 512 * 8 + 8
     assert f"SDN: {neck / 1e6:.3f} M (" in lines[-1]
     whole = sum(np.prod(x.shape) for x in jax.tree.leaves(_params(model)))
@@ -146,3 +149,29 @@ def test_the_table():
 def _params(model):
     images = jax.ShapeDtypeStruct((1, 33, 49, 3), jnp.float32)
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)["params"]
+
+
+def test_extra_inputs_and_the_part_that_reads_them():
+    model = create_model("fcn_r18-d8", num_classes=3, context=SegmentMeans())
+    layers = {layer.path: layer for layer in summarize(model, (33, 49), batch=2)}
+    context = layers["context"]
+    pixels = 2 * 5 * 7
+    assert (context.kind, context.output) == ("SegmentMeans", (2, 5, 7, 128))
+    # Means of 8 segments, and each pixel's segment's.
+    assert (context.parameters, context.multiply_adds) == (128, 2 * pixels * 8 * 128)
+
+
+def test_a_head_hides_the_features_at_its_path():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            features = FCNHead(4, convs=1, concat_input=False, parent=None)
+            return Head(features, Classifier(3, parent=None), name="head")(x, train=train)
+
+    layers = {layer.path: layer for layer in summarize(Net(), SIZE)}
+    assert list(layers) == [
+        "", "head", "head/conv1", "head/conv1/conv", "head/conv1/bn",
+        "head/classifier", "head/classifier/Dropout_0", "head/classifier/seg",
+    ]  # fmt: skip
+    assert (layers["head"].kind, layers["head"].output) == ("Head", (1, *SIZE, 3))
+    assert layers["head"].parameters == 9 * 3 * 4 + 2 * 4 + 4 * 3 + 3

@@ -19,7 +19,7 @@ from sdnjax.models.decoders.maskformer import (
     QueryLayer,
     sine_positions,
 )
-from sdnjax.models.decoders.segmenter import MaskDecoder
+from sdnjax.models.decoders.segmenter import MaskTransformer
 from sdnjax.models.transformer import drop_path, linear_rates
 from tests.models.variables import random_variables
 
@@ -207,12 +207,12 @@ def small(name, **options):
             Swin(8, (1, 2, 1, 1), (1, 1, 2, 2), 3) if "swin" in name else ResNet(18, stem="v1")
         ),
     }[name.split("_")[0]]()
-    decoder = model.decoder
-    if isinstance(decoder, MaskDecoder):
-        decoder = MaskDecoder(4, 16, 2)
-    if isinstance(decoder, MaskFormerDecoder):
-        decoder = MaskFormerDecoder(4, 32, 5, 1, 2, 16)
-    return model.clone(backbone=backbone, decoder=decoder)
+    parts = {"backbone": backbone}
+    if isinstance(model.decoder, MaskFormerDecoder):
+        parts["decoder"] = MaskFormerDecoder(4, 32, 5, 1, 2, 16)
+    elif isinstance(model.classifier, MaskTransformer):
+        parts["classifier"] = MaskTransformer(4, 16, 2)
+    return model.clone(**parts)
 
 
 NAMES = ["segmenter_vit-t_mask", "segmenter_vit-t_linear", "segformer_mit-b0", "maskformer_swin-t"]
@@ -243,9 +243,8 @@ def test_bfloat16_computes_narrow_and_keeps_parameters_and_logits_wide(name):
     images = normal(1, 32, 48, 3).astype(np.float32)
     model = small(name)
     dtype = {"dtype": jnp.bfloat16}
-    narrow = model.clone(
-        backbone=model.backbone.clone(**dtype), decoder=model.decoder.clone(**dtype)
-    )
+    parts = {name: getattr(model, name, None) for name in ("backbone", "decoder", "classifier")}
+    narrow = model.clone(**{k: part.clone(**dtype) for k, part in parts.items() if part})
     variables = jax.tree.map(np.float32, random_variables(model, images, 3))
     shapes = jax.eval_shape(lambda: narrow.init(jax.random.key(0), images, train=False))
     assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}

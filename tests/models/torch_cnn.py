@@ -61,7 +61,7 @@ def hrnet(w, x):
 
 
 def ocr_head(w, stages):
-    """Scores and auxiliary scores."""
+    """Features and auxiliary scores."""
     grid = stages[0].shape[2:]
     x = torch.cat([F.interpolate(s, grid, mode="bilinear") for s in stages], dim=1)
     auxiliary = w["auxiliary"]
@@ -78,7 +78,7 @@ def ocr_head(w, stages):
     context = (value @ attention.transpose(1, 2)).unflatten(2, x.shape[2:])
     context = w2.conv_bn_relu("out", context)
     x = w2.conv_bn_relu("bottleneck", torch.cat([context, x], dim=1))
-    return w.classifier(x), coarse
+    return x, coarse
 
 
 def separable(w, x, dilation=1):
@@ -96,8 +96,8 @@ def deeplabv3plus_head(w, fine, coarse):
     x = aspp.conv_bn_relu("bottleneck", torch.cat(parts, dim=1))
     fine = w.conv_bn_relu("fine", fine)
     x = torch.cat([F.interpolate(x, fine.shape[2:], mode="bilinear"), fine], dim=1)
-    return w.classifier(separable(w["separable2"], separable(w["separable1"], x)))
+    return separable(w["separable2"], separable(w["separable1"], x))
 
 
-def deeplabv2_head(w, x):
+def deeplabv2_classifier(w, x):
     return sum(w.conv(f"seg{i}", x, dilation=6 * i) for i in (1, 2, 3, 4))

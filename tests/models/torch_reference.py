@@ -86,7 +86,7 @@ def fcn_head(w, x, convs, concat_input):
         y = w.conv_bn_relu(f"conv{i + 1}", y)
     if concat_input:
         y = w.conv_bn_relu("conv_cat", torch.cat([x, y], dim=1))
-    return w.classifier(y)
+    return y
 
 
 def fpn_head(w, stages):
@@ -102,7 +102,7 @@ def fpn_head(w, stages):
             if i > 0:
                 y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
         total = total + F.interpolate(y, levels[0].shape[2:], mode="bilinear")
-    return w.classifier(total)
+    return total
 
 
 def sdn(w, u, guidance):
@@ -143,19 +143,22 @@ def network(params, stats, images, name, *, train=False):
     features = [stages[i] for i in reads]
     if "neck" in w:
         features = neck(w["neck"], features)
+    scores = {}
     if fpn:
-        scores = {"logits": fpn_head(w["decoder"], features)}
+        read = fpn_head(w["decoder"], features)
     elif ocrnet:
-        pair = torch_cnn.ocr_head(w["decoder"], features)
-        scores = dict(zip(("logits", "auxiliary"), pair, strict=True))
+        read, scores["auxiliary"] = torch_cnn.ocr_head(w["decoder"], features)
     elif "v3plus" in name:
-        scores = {"logits": torch_cnn.deeplabv3plus_head(w["decoder"], *features)}
-    elif "v2" in name:
-        scores = {"logits": torch_cnn.deeplabv2_head(w["decoder"], *features)}
+        read = torch_cnn.deeplabv3plus_head(w["decoder"], *features)
+    elif "v2" not in name:
+        read = fcn_head(w["decoder"], features[0], 2, True)
+    if "deeplabv2" in name:
+        scores["logits"] = torch_cnn.deeplabv2_classifier(w["classifier"], *features)
     else:
-        scores = {"logits": fcn_head(w["decoder"], features[0], 2, True)}
+        scores["logits"] = w.classifier(read)
     if "auxiliary" in w:
-        scores["auxiliary"] = fcn_head(w["auxiliary"], stages[2], 1, False)
+        head = w["auxiliary"]
+        scores["auxiliary"] = head.classifier(fcn_head(head, stages[2], 1, False))
     outputs = {f"stage{i + 1}": s for i, s in enumerate(stages)}
     for key, value in scores.items():
         outputs[key] = F.interpolate(value, x.shape[2:], mode="bilinear", align_corners=False)

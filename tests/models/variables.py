@@ -4,10 +4,10 @@ import jax
 import numpy as np
 
 
-def random_variables(model, images, seed):
+def random_variables(model, images, seed, **extras):
     """Variables with nothing left at its initial value: statistics, affine, necks."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False, **extras))
 
     def value(path, x):
         name = path[-1].key

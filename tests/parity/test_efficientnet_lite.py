@@ -123,7 +123,11 @@ def test_pretrained_backbone_of_a_segmentation_network(weights):
     said = []
     model = create_model("fpn_efficientnet-lite0", num_classes=K)
     variables = load(
-        model, weights, efficientnet_lite, reinitialise=["decoder"], report=said.append
+        model,
+        weights,
+        efficientnet_lite,
+        reinitialise=["decoder", "classifier"],
+        report=said.append,
     )
     kernel = variables["params"]["backbone"]["block15"]["project_conv"]["kernel"]
     theirs = weights["_blocks.15._project_conv.weight"].numpy()

@@ -28,7 +28,7 @@ def test_tokens(adapted):
     model = model.clone(backbone=ViT(48, 2, 3, position_grid=grid, epsilon=1e-12))
     notes = []
     variables = load(
-        model, state_dict(theirs), hf_vit, reinitialise=["decoder"], report=notes.append
+        model, state_dict(theirs), hf_vit, reinitialise=["classifier"], report=notes.append
     )
     assert any("resized" in note for note in notes) == adapted
 

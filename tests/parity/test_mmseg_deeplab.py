@@ -11,7 +11,7 @@ from tests.parity.mmseg_reference import mmseg_network
 K = 5
 PICKS = {
     **{f"stage{i}": f"backbone.layer{i}" for i in range(1, 5)},
-    "feature": "decode_head.sep_bottleneck",
+    "features": "decode_head.sep_bottleneck",
     "decoder": "decode_head.conv_seg",
 }
 

@@ -86,7 +86,7 @@ def picks(size):
             "decode_head.1.spatial_gather_module",
             lambda y: y.squeeze(3).transpose(1, 2),
         ),
-        "feature": "decode_head.1.object_context_block",
+        "features": "decode_head.1.object_context_block",
         "decoder": "decode_head.1.conv_seg",
     }
 

@@ -63,9 +63,9 @@ def test_stages(build, depth):
     model = EncoderDecoder(ResNet(depth, stem="v1"), Classifier(2))
     lines = []
     variables = load(
-        model, state_dict(theirs), table, reinitialise=["decoder"], report=lines.append
+        model, state_dict(theirs), table, reinitialise=["classifier"], report=lines.append
     )
-    assert "reinitialised: params/decoder/seg/bias, params/decoder/seg/kernel;" in lines[0]
+    assert "reinitialised: params/classifier/seg/bias, params/classifier/seg/kernel;" in lines[0]
     with jax.default_matmul_precision("highest"):
         ours = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
     measured = {name: relative(ours[name], value) for name, value in expected.items()}

@@ -6,7 +6,7 @@ import pytest
 from sdnjax.convert import mmseg_segmenter
 from sdnjax.models import create_model
 from sdnjax.models.backbones.vit import SIZES, ViT
-from sdnjax.models.decoders.segmenter import MaskDecoder
+from sdnjax.models.decoders.segmenter import MaskTransformer
 from tests.parity.harness import compare_outputs, compare_step, images_and_labels
 from tests.parity.mmseg_reference import mmseg_network
 
@@ -24,11 +24,12 @@ def pair(size, decoder, **options):
     model = create_model(name, num_classes=K, **options)
     if size == "small":
         vit = ViT(48, 2, 3, position_grid=(4, 4), patch_bias=False, **options)
-        narrow = MaskDecoder(K, 48, 3, **options) if decoder == "mask" else model.decoder
-        model = model.clone(backbone=vit, decoder=narrow)
+        model = model.clone(backbone=vit)
+        if decoder == "mask":
+            model = model.clone(classifier=MaskTransformer(K, 48, 3, **options))
     without = model.clone(backbone=model.backbone.clone(drop_path=0.0))
     if decoder == "mask":
-        without = without.clone(decoder=model.decoder.clone(drop_path=0.0))
+        without = without.clone(classifier=model.classifier.clone(drop_path=0.0))
     side = 16 * model.backbone.position_grid[0]
     backbone = {"embed_dims": width, "num_layers": depth, "num_heads": heads}
     head = {"in_channels": width, "channels": width, "num_classes": K}

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def outputs(model, theirs, table):
     """A function of images: ours, with their values."""
     state = {k: v.numpy() for k, v in theirs.state_dict().items()}
-    variables = load(model, state, table, reinitialise=["decoder"], report=lambda _: None)
+    variables = load(model, state, table, reinitialise=["classifier"], report=lambda _: None)
 
     def run(images):
         with jax.default_matmul_precision("highest"):
@@ -148,10 +148,10 @@ def test_augreg_file_as_timm_reads_it(tmp_path):
     images = images_and_labels(2, size=(96, 160))[0].astype(np.float32)
     variables = jax.tree.map(np.float32, random_variables(model, images, 2))
     path = tmp_path / "Ti_16.npz"
-    np.savez(path, **to_torch(model, variables, augreg_vit, drop=["decoder"]))
+    np.savez(path, **to_torch(model, variables, augreg_vit, drop=["classifier"]))
     theirs = vit_of_timm()
     _load_weights(theirs, str(path))
-    loaded = load(model, path, augreg_vit, reinitialise=["decoder"], report=lambda _: None)
+    loaded = load(model, path, augreg_vit, reinitialise=["classifier"], report=lambda _: None)
     with jax.default_matmul_precision("highest"):
         ours = model.apply(loaded, images, train=False)["stage1"]
     measured = relative(ours, tokens(theirs, images))

@@ -1,4 +1,4 @@
-"""DeepLab's heads: V2 (Chen et al., 2017) and V3+ (Chen et al., 2018) as mmseg defines it."""
+"""DeepLab: V2's classifier (Chen et al., 2017) and V3+'s decoder (2018), as mmseg defines it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.models.layers import Classifier, ConvBNReLU, Dtype, at_least_float32, conv
+from sdnjax.models.layers import ConvBNReLU, Dtype, at_least_float32, conv
 from sdnjax.ops import resize_bilinear
 
 
-class DeepLabV2Head(nn.Module):
-    """The sum of dilated 3×3 classifiers, `[B, h, w, C]` → `[B, h, w, K]`.
+class DeepLabV2Classifier(nn.Module):
+    """The sum of dilated 3×3 classifiers, `[B, h, w, C]` → scores `[B, h, w, K]`.
 
-    With the dilations 6, 12, 18, 24 this is DeepLabV2's large field of view and the seed head
-    of DifNet. Biases; weights start from N(0, 0.01).
+    With the dilations 6, 12, 18, 24 this is DeepLabV2's large field of view (ASPP-L). The
+    convolutions have biases; weights start from N(0, 0.01).
     """
 
     num_classes: int
@@ -89,20 +89,17 @@ class SeparableASPP(nn.Module):
 class DeepLabV3PlusHead(nn.Module):
     """ASPP on the coarse map, joined with the fine one.
 
-    Two maps, the first and the last stage → a dict of `decoder [B, H/4, W/4, K]` and
-    `feature [B, H/4, W/4, channels]`, what the classifier reads.
+    Two maps, the first and the last stage → features `[B, H/4, W/4, channels]`.
     """
 
-    num_classes: int
     channels: int = 512
     fine_channels: int = 48
     dilations: tuple[int, ...] = (1, 12, 24, 36)
-    dropout: float = 0.1
     align_corners: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, stages: Sequence[jax.Array], *, train: bool) -> dict[str, jax.Array]:
+    def __call__(self, stages: Sequence[jax.Array], *, train: bool) -> jax.Array:
         fine, coarse = stages
         x = SeparableASPP(self.channels, self.dilations, self.dtype, name="aspp")(
             coarse, train=train
@@ -112,5 +109,4 @@ class DeepLabV3PlusHead(nn.Module):
         x = jnp.concatenate([x, fine], axis=-1)
         for i in (1, 2):
             x = SeparableConv(self.channels, dtype=self.dtype, name=f"separable{i}")(x, train=train)
-        classifier = Classifier(self.num_classes, self.dropout, self.dtype, name="classifier")
-        return {"decoder": classifier(x, train=train), "feature": x}
+        return x

@@ -6,22 +6,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.models.layers import Classifier, ConvBNReLU, Dtype
+from sdnjax.models.layers import ConvBNReLU, Dtype
 
 
 class FCNHead(nn.Module):
-    """Square convolutions, optionally concatenated with their input, then a classifier.
+    """Square convolutions, optionally concatenated with their input and mixed by another one.
 
-    `[B, h, w, C]` → `[B, h, w, K]`. With `convs=2, concat_input=True` the main head, with
-    `convs=1, concat_input=False` the auxiliary one; HRNet's has `kernel_size=1`.
+    `[B, h, w, C]` → features `[B, h, w, channels]`. With `convs=2, concat_input=True` the main
+    head, with `convs=1, concat_input=False` the auxiliary one; HRNet's has `kernel_size=1`.
     """
 
-    num_classes: int
     channels: int
     convs: int = 2
     concat_input: bool = True
     kernel_size: int = 3
-    dropout: float = 0.1
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -34,5 +32,4 @@ class FCNHead(nn.Module):
             y = layer(f"conv{i + 1}")(y, train=train)
         if self.concat_input:
             y = layer("conv_cat")(jnp.concatenate([x, y], axis=-1), train=train)
-        classifier = Classifier(self.num_classes, self.dropout, self.dtype, name="classifier")
-        return classifier(y, train=train)
+        return y

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.models.decoders.fcn import FCNHead
-from sdnjax.models.layers import Classifier, ConvBNReLU, Dtype, at_least_float32
+from sdnjax.models.layers import Classifier, ConvBNReLU, Dtype, Head, at_least_float32
 from sdnjax.ops import resize_bilinear
 
 
@@ -54,14 +54,18 @@ class ObjectAttention(nn.Module):
 
 
 class OCRHead(nn.Module):
-    """Four maps → scores, and the auxiliary scores that say where each class's region is.
+    """Four maps → features that know of their classes' regions, and the scores of the regions.
 
-    The maps are brought to the finest grid and concatenated. Returns a dict of `decoder` and
-    `auxiliary`, both `[B, h, w, K]`, `regions [B, K, C]` and `feature [B, h, w, C]`, what the
-    classifier reads. The gradient of the loss on `decoder` reaches the auxiliary head too.
+    The maps are brought to the finest grid and concatenated. Returns a dict of
+    `features [B, h, w, channels]`, `regions [B, K, channels]` and `auxiliary [B, h, w, K]`, the
+    scores of a head of its own that say where each class's region is. The gradient of the loss
+    on the network's scores reaches that head too.
 
     mmseg's training step runs its auxiliary head twice, which moves that head's batch-norm
     statistics twice; here they move once.
+
+    Attributes:
+      num_classes, dropout: of the auxiliary head.
     """
 
     num_classes: int
@@ -71,26 +75,22 @@ class OCRHead(nn.Module):
     align_corners: bool = False
     dtype: Dtype = jnp.float32
 
+    has_auxiliary_scores = True
+
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array], *, train: bool) -> dict[str, jax.Array]:
         grid = stages[0].shape[1:3]
         x = jnp.concatenate(
             [resize_bilinear(s, grid, align_corners=self.align_corners) for s in stages], axis=-1
         )
-        auxiliary = FCNHead(
-            self.num_classes,
-            x.shape[-1],
-            convs=1,
-            concat_input=False,
-            kernel_size=1,
-            dropout=self.dropout,
-            dtype=self.dtype,
+        # Without a parent both become parts of the head instead of this module.
+        auxiliary = Head(
+            FCNHead(x.shape[-1], 1, False, kernel_size=1, dtype=self.dtype, parent=None),
+            Classifier(self.num_classes, self.dropout, self.dtype, parent=None),
             name="auxiliary",
         )(x, train=train)
         x = ConvBNReLU(self.channels, 3, dtype=self.dtype, name="bottleneck")(x, train=train)
         regions = gather_regions(x, auxiliary)
         attention = ObjectAttention(self.key_channels, self.dtype, name="attention")
         x = attention(x, regions, train=train)
-        classifier = Classifier(self.num_classes, self.dropout, self.dtype, name="classifier")
-        scores = classifier(x, train=train)
-        return {"decoder": scores, "auxiliary": auxiliary, "regions": regions, "feature": x}
+        return {"features": x, "auxiliary": auxiliary, "regions": regions}

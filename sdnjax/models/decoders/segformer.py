@@ -9,25 +9,22 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.models.layers import Classifier, ConvBNReLU, Dtype
+from sdnjax.models.layers import ConvBNReLU, Dtype
 from sdnjax.models.transformer import dense
 from sdnjax.ops import resize_bilinear
 
 
 class SegFormerHead(nn.Module):
-    """Four maps at strides 4 to 32 → `[B, H/4, W/4, K]`.
+    """Four maps at strides 4 to 32 → features `[B, H/4, W/4, channels]`.
 
     Attributes:
       channels: 256 in mmseg; 256 for B0 and B1, 768 for the rest in the official code.
       projection: per stage: "conv_bn_relu" without a bias (mmseg), or "linear" with a bias and
         nothing else (the paper, the official code, Hugging Face).
-      dropout: of channels, before the classifier.
     """
 
-    num_classes: int
     channels: int = 256
     projection: Literal["conv_bn_relu", "linear"] = "conv_bn_relu"
-    dropout: float = 0.1
     align_corners: bool = False
     dtype: Dtype = jnp.float32
 
@@ -45,6 +42,4 @@ class SegFormerHead(nn.Module):
             for i, x in enumerate(stages, start=1)
         ]
         fuse = ConvBNReLU(self.channels, 1, dtype=self.dtype, name="fuse")
-        x = fuse(jnp.concatenate(levels, axis=-1), train=train)
-        classifier = Classifier(self.num_classes, self.dropout, self.dtype, name="classifier")
-        return classifier(x, train=train)
+        return fuse(jnp.concatenate(levels, axis=-1), train=train)

@@ -1,4 +1,7 @@
-"""Segmenter's mask transformer (Strudel et al., 2021); its linear decoder is one classifier."""
+"""Segmenter's mask transformer (Strudel et al., 2021), a classifier with attention.
+
+Its linear variant is the plain `Classifier` on the backbone's map, without dropout.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.models.layers import Classifier, Dtype, at_least_float32
+from sdnjax.models.layers import Dtype, at_least_float32
 from sdnjax.models.transformer import LayerNorm, TransformerBlock, dense, linear_rates, normal_002
 
 
-class MaskDecoder(nn.Module):
+class MaskTransformer(nn.Module):
     """Patches and one embedding per class pass through transformer blocks together.
 
-    `[B, h, w, C]` → `[B, h, w, K]`, at least float32: products of L2-normalised patches and
+    `[B, h, w, C]` → scores `[B, h, w, K]`, at least float32: products of L2-normalised patches and
     class embeddings, layer norm over the K classes.
 
     Attributes:
@@ -60,16 +63,3 @@ def _unit(x: jax.Array) -> jax.Array:
     squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     # The square root of 0 has no gradient.
     return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
-
-
-class LinearDecoder(nn.Module):
-    """One linear layer per patch, `[B, h, w, C]` → `[B, h, w, K]`."""
-
-    num_classes: int
-    dropout: float = 0.0
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        classifier = Classifier(self.num_classes, self.dropout, self.dtype, name="classifier")
-        return classifier(x, train=train)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.models.layers import Classifier, ConvBNReLU, Dtype, conv
+from sdnjax.models.layers import ConvBNReLU, Dtype, conv
 from sdnjax.ops import resize_bilinear, resize_nearest
 
 
@@ -35,13 +35,11 @@ class FeaturePyramid(nn.Module):
 class SemanticFPNHead(nn.Module):
     """Every level is brought to stride 4 by convolutions and ×2 upsampling, then summed.
 
-    Four maps at strides 4, 8, 16, 32 → `[B, H/4, W/4, K]`.
+    Four maps at strides 4, 8, 16, 32 → features `[B, H/4, W/4, channels]`.
     """
 
-    num_classes: int
     pyramid_channels: int = 256
     channels: int = 128
-    dropout: float = 0.1
     align_corners: bool = False
     dtype: Dtype = jnp.float32
 
@@ -60,5 +58,4 @@ class SemanticFPNHead(nn.Module):
             # Doubling overshoots where a stride-2 stage rounded its size up.
             x = resize_bilinear(x, grid, align_corners=self.align_corners)
             total = x if total is None else total + x
-        classifier = Classifier(self.num_classes, self.dropout, self.dtype, name="classifier")
-        return classifier(total, train=train)
+        return total

@@ -15,6 +15,7 @@ from flax import linen as nn
 from sdnjax.errors import InputError
 from sdnjax.models.layers import Dtype, conv, kaiming_normal
 from sdnjax.ops import central_difference_conv, resize_bilinear, semantic_difference_conv
+from sdnjax.ops.sdc import Implementation
 from sdnjax.ops.similarity import Similarity
 
 Operator = Literal["sdc", "conv", "cdc", "none"]
@@ -37,6 +38,8 @@ class SDN(nn.Module):
       reduction: the operator works on C / reduction channels, reached by a 1×1 convolution.
         1 is the paper's, whose SDC alone has 9·C² parameters.
       stop_guidance_gradient: no gradient through the similarity into the guidance.
+      implementation: what computes SDC: a name, a function of your own, or None for the fastest
+        that serves; see `sdnjax.ops.semantic_difference_conv`.
     """
 
     operator: Operator = "sdc"
@@ -46,6 +49,7 @@ class SDN(nn.Module):
     boundary: Literal["no_flux", "zeros"] = "no_flux"
     reduction: int = 1
     stop_guidance_gradient: bool = False
+    implementation: str | Implementation | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -71,6 +75,7 @@ class SDN(nn.Module):
                 dilation=self.dilation,
                 boundary=self.boundary,
                 stop_guidance_gradient=self.stop_guidance_gradient,
+                implementation=self.implementation,
             )
         elif self.operator in ("conv", "cdc"):
             theta = 0.7 if self.operator == "cdc" else 0.0
@@ -102,7 +107,8 @@ class SDNNeck(nn.Module):
     Stage i is guided by the raw stage i + 1, the last by Φ(F_L), a 3×3 convolution of
     stride 2 (with bias and no norm: a choice). A decoder that reads one stage is the case
     of one feature; where it skips stages, the guidance is the next one that it reads
-    (DeepLabV3+: stage 4 for stage 1, a choice).
+    (DeepLabV3+: stage 4 for stage 1, a choice). It computes the same in training (`train`) as in
+    evaluation: there is no batch norm and no dropout.
 
     Attributes:
       sdn: makes the SDN of one stage, called with its `name`: the class, or a
@@ -116,7 +122,10 @@ class SDNNeck(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, stages: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    def __call__(
+        self, stages: Sequence[jax.Array], *, train: bool = False
+    ) -> tuple[jax.Array, ...]:
+        del train
         sdns = [self.sdn(name=f"sdn{i}") for i in range(1, len(stages) + 1)]
         guidance = [*stages[1:], stages[-1]]
         if sdns[-1].operator == "sdc":

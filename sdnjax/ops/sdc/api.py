@@ -1,5 +1,7 @@
 """The public operator: checks its arguments, computes the similarities, picks an implementation."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,6 +9,9 @@ from jax import lax
 from sdnjax.ops.neighbours import accumulation_dtype, as_pair, check_name
 from sdnjax.ops.sdc import pallas_gpu, reference, xla
 from sdnjax.ops.similarity import Similarity, similarity_maps
+
+# (u, s, kernel, *, dilation, precision) -> y; see `sdnjax.ops.sdc`.
+Implementation = Callable[..., jax.Array]
 
 # Tried in this order; each refuses with NotImplementedError what it cannot serve.
 IMPLEMENTATIONS = {
@@ -27,7 +32,7 @@ def semantic_difference_conv(
     boundary: str = "no_flux",
     stop_guidance_gradient: bool = False,
     precision: lax.PrecisionLike = None,
-    implementation: str | None = None,
+    implementation: str | Implementation | None = None,
 ) -> jax.Array:
     """Semantic difference convolution (SDC), Eq. 5 of the SDN paper:
 
@@ -52,15 +57,21 @@ def semantic_difference_conv(
         precision: `jax.lax.Precision` of the matrix products.
         implementation: `"pallas_gpu"` (fused kernels for NVIDIA Hopper GPUs, 16-bit floats),
             `"xla"` (any device, little memory), both for reverse mode only, `"reference"` (the
-            definition: gathers all patches) or None, the first in that order that can serve; see
-            `which_implementation`.
+            definition: gathers all patches), None, the first in that order that can serve (see
+            `which_implementation`), or a function of your own in their place, to try another
+            Eq. 5: `(u, s, kernel, *, dilation, precision) -> y` receives u `[B, H, W, Ci]`, the
+            similarity maps s `[B, H, W, K]` of the kernel's K taps in row-major order (float32;
+            float64 for float64), the kernel in u's dtype and dilation as a pair, and returns y
+            `[B, H, W, Co]` in u's dtype. It is differentiated as any function is, and
+            `sdnjax/ops/sdc/reference.py` is one to start from.
 
     Returns:
         `[B, H, W, Co]` in u's dtype. Differences, weights and sums are float32 (float64 for
         float64); under bfloat16 the weighted differences are rounded once for the product.
 
     Raises:
-        ValueError: shapes that do not fit, an even kernel, an unknown name.
+        ValueError: shapes that do not fit, an even kernel, an unknown name, a function whose
+            result is not `[B, H, W, Co]` in u's dtype.
         NotImplementedError: the named implementation cannot serve these shapes or this device.
     """
     if u.ndim != 4 or v.ndim != 4 or u.shape[:3] != v.shape[:3]:
@@ -74,7 +85,7 @@ def semantic_difference_conv(
             f"got {kernel.shape}"
         )
     dilation = as_pair("dilation", dilation)
-    if implementation is not None:
+    if implementation is not None and not callable(implementation):
         check_name("implementation", implementation, tuple(IMPLEMENTATIONS))
 
     s = similarity_maps(
@@ -87,8 +98,11 @@ def semantic_difference_conv(
     ).astype(accumulation_dtype(u.dtype))
     kernel = jnp.asarray(kernel, u.dtype)
 
+    options = {"dilation": dilation, "precision": precision}
+    if callable(implementation):
+        return _by_own_function(implementation, u, s, kernel, **options)
     names = IMPLEMENTATIONS if implementation is None else (implementation,)
-    _, y = _first_that_serves(names, u, s, kernel, dilation=dilation, precision=precision)
+    _, y = _first_that_serves(names, u, s, kernel, **options)
     return y
 
 
@@ -119,6 +133,17 @@ def which_implementation(
     s = jax.ShapeDtypeStruct(s, accumulation_dtype(u.dtype))
     jax.eval_shape(note_the_choice, u, s, jax.ShapeDtypeStruct(kernel.shape, u.dtype))
     return name
+
+
+def _by_own_function(function, u, s, kernel, **options):
+    y = function(u, s, kernel, **options)
+    shape = (*u.shape[:3], kernel.shape[3])
+    if jnp.shape(y) != shape or y.dtype != u.dtype:
+        raise ValueError(
+            f"an implementation must return {shape} in {u.dtype.name}, "
+            f"got {jnp.shape(y)} in {jnp.result_type(y).name}"
+        )
+    return y
 
 
 def _first_that_serves(names, u, s, kernel, **options):

@@ -1,5 +1,7 @@
 """The definition of SDC: gather every patch, weight the differences, contract once.
 
+To try a changed Eq. 5 end to end, edit this file and set `--model.neck.implementation reference`.
+
 Ordinary autodiff, forward and reverse. It holds K copies of the feature map, several times over
 in the backward pass: for small inputs and for checking the others.
 """
