@@ -79,7 +79,7 @@ def evaluate_run(
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps({**settings, "results": results}, indent=1) + "\n")
-        confusion = metrics.regions.confusion
+        confusion = metrics["MeanIoU"].confusion
         beside = out.with_name(f"{out.stem}_confusion.csv")
         write_confusion(beside, confusion, network.classes)
         save_png(beside.with_suffix(".png"), confusion_picture(confusion, network.classes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sdnjax.errors import InputError, unknown
 from sdnjax.settings import check_types, setting
@@ -44,6 +44,9 @@ class Evaluation:
     trimap_widths: tuple[int, ...] = setting(
         (), "widths in pixels of the bands around true boundaries inside which mIoU is counted too"
     )
+    metrics: tuple[Any, ...] = setting(
+        (), "metrics of one's own, beside those above (sdnjax.metrics.Metric)"
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -67,6 +70,11 @@ class Evaluation:
         widths = self.trimap_widths
         if len(set(widths)) != len(widths) or min(widths, default=1) < 1:
             raise InputError(f"evaluation.trimap_widths must differ and be ≥ 1, not {widths}")
+        for metric in self.metrics:
+            if not callable(getattr(metric, "empty", None)):
+                raise InputError(
+                    f"evaluation.metrics must be values with empty(num_classes), not {metric!r}"
+                )
 
 
 # mmsegmentation's test-time augmentation, and the scales of the SDN paper (Sec. 5.1), each with
@@ -146,9 +154,10 @@ def protocol(name: str) -> Evaluation:
 def protocol_name(evaluation: Evaluation) -> str:
     """A short name of settings, for files: that of the protocol, or one made of what differs
     from the default."""
-    how_fast = {"batch_size": Evaluation.batch_size}
+    # How fast it goes, and what is counted besides, make no other protocol.
+    usual = {"batch_size": Evaluation.batch_size, "metrics": ()}
     for name, published in PROTOCOLS.items():
-        if dataclasses.replace(evaluation, **how_fast) == published:
+        if dataclasses.replace(evaluation, **usual) == published:
             return name
     parts = [evaluation.mode]
     if evaluation.mode == "slide":

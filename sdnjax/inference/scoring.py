@@ -50,6 +50,7 @@ def evaluate(
         boundary_absent=protocol.boundary_absent,
         boundary_iou_ratio=protocol.boundary_iou_ratio,
         trimap_widths=protocol.trimap_widths,
+        metrics=protocol.metrics,
     )
     variables = predictor.place(variables)
     for group in groups_of_one_size(examples, protocol.batch_size):

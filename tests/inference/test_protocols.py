@@ -111,7 +111,7 @@ def check(evaluation, published, sizes, num_classes=5, align_corners=False):
         num_classes=num_classes,
         protocol=evaluation,
     )
-    np.testing.assert_array_equal(metrics.regions.confusion, expected)
+    np.testing.assert_array_equal(metrics["MeanIoU"].confusion, expected)
     assert (expected.sum(axis=0) > 0).sum() >= min(num_classes, 5)  # not one class everywhere
     return predictor
 

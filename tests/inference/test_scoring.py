@@ -2,14 +2,17 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from sdnjax.errors import InputError
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.inference.scoring import evaluate, groups_of_one_size, sum_over_processes
-from sdnjax.metrics import SegmentationMetrics
+from sdnjax.metrics import SegmentationMetrics, sum_field
 from tests.inference.fake import Fake, fake_logits
 
 
@@ -94,7 +97,7 @@ def test_given_label_maps_are_scored_as_they_are():
             num_classes=4,
             protocol=protocol,
         )
-        np.testing.assert_array_equal(metrics.regions.confusion, expected)
+        np.testing.assert_array_equal(metrics["MeanIoU"].confusion, expected)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +121,74 @@ def test_sums_over_processes_keep_64_bits():
         assert total.dtype == array.dtype
         assert total.shape == array.shape
         np.testing.assert_array_equal(total, array)
+
+
+@pytest.fixture
+def two_equal_processes(monkeypatch):
+    """What is gathered comes from two processes that say the same, through arrays of JAX."""
+
+    def gather(array):
+        rows = jnp.stack([jnp.asarray(array)] * 2)
+        assert rows.dtype.itemsize < 8, "JAX without x64 has no such numbers"
+        return np.asarray(rows)
+
+    monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([2**32 + 1, 2**40 + 3, 5], np.int64),
+        np.array(2**53 - 1, np.int64),
+        np.array([[1 / 3], [1e-300]]),
+        np.array([7.5], np.float32),
+    ],
+)
+def test_sums_over_two_processes_are_exact(two_equal_processes, array):
+    total = sum_over_processes(array)
+    assert (total.dtype, total.shape) == (array.dtype, array.shape)
+    np.testing.assert_array_equal(total, array + array)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """Counts in a unit so small that 32 bits do not hold it."""
+
+    unit: int = 2**33
+    pixels: np.ndarray = sum_field()
+
+    def empty(self, num_classes):
+        return dataclasses.replace(self, pixels=np.zeros((num_classes, 1), np.int64))
+
+    def update(self, pair):
+        counts = np.bincount(pair.label[~pair.void], minlength=pair.num_classes)
+        return dataclasses.replace(self, pixels=self.pixels + self.unit * counts[:, None])
+
+    def compute(self):
+        return {"pixels": self.pixels.sum() / self.unit}
+
+
+def test_own_metrics_are_added_up_over_processes(two_equal_processes):
+    protocol = Evaluation(trimap_widths=(1,), metrics=(Pixels(),))
+    metrics = evaluate(
+        Predictor(Fake(4), protocol),
+        {},
+        examples([(9, 8), (5, 6)]),
+        normalize=normalize,
+        num_classes=4,
+        protocol=protocol,
+    )
+    counts = sum(np.bincount(e.label.ravel(), minlength=256) for e in examples([(9, 8), (5, 6)]))
+    expected = 2 * counts[:4].astype(np.int64)
+    np.testing.assert_array_equal(metrics["Pixels"].pixels[:, 0], expected * 2**33)
+    np.testing.assert_array_equal(metrics["MeanIoU"].confusion.sum(axis=1), expected)
+    results = metrics.compute()
+    assert (results["pixels"], results["images"]) == (expected.sum(), 4)
+
+
+def test_metrics_that_are_none_are_refused():
+    with pytest.raises(InputError, match=r"evaluation\.metrics must be values with empty"):
+        Evaluation(metrics=("mIoU",))
+    with pytest.raises(InputError, match=r"Evaluation\.metrics must be"):
+        Evaluation(metrics=Pixels())

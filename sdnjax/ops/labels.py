@@ -1,0 +1,3 @@
+"""The label of pixels that count nowhere."""
+
+IGNORE = 255
