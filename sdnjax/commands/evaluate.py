@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from flax import linen as nn
 
 from sdnjax.commands.trained import check_classes, load_network
 from sdnjax.data.evaluation import evaluation_examples
-from sdnjax.data.images import normalize
 from sdnjax.data.label_spaces import LabelSpace
 from sdnjax.data.sources import Failures, label_space_of
 from sdnjax.experiment import Experiment
@@ -23,6 +21,7 @@ from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import protocol_name
 from sdnjax.inference.scoring import evaluate
 from sdnjax.metrics import SegmentationMetrics, format_table
+from sdnjax.ops.normalization import Normalization
 from sdnjax.settings import to_dict
 from sdnjax.visualize import confusion_picture, save_png
 
@@ -58,7 +57,8 @@ def evaluate_run(
     split = split or experiment.data.val_split
     space = label_space_of(experiment.data)
     check_classes(workdir, network.classes, space.classes)
-    predictor = Predictor(network.model, experiment.evaluation)
+    normalization = Normalization(experiment.data.mean, experiment.data.std)
+    predictor = Predictor(network.model, experiment.evaluation, normalization)
     metrics, results = score_split(
         predictor,
         network.variables,
@@ -70,7 +70,7 @@ def evaluate_run(
     report(format_table(results, network.classes))
     report(
         f"compiled for {predictor.compilations['network']} size(s) of the network's input, and "
-        f"{predictor.compilations['glue']} pieces that resize and average"
+        f"{predictor.compilations['resampling']} pieces that resize and average"
     )
     if jax.process_index() == 0:
         name = f"{split}_{network.step}_{protocol_name(experiment.evaluation)}.json"
@@ -120,7 +120,6 @@ def score_split(
         predictor,
         variables,
         examples,
-        normalize=functools.partial(normalize, data=experiment.data),
         num_classes=space.num_classes,
         protocol=experiment.evaluation,
     )

@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from sdnjax.commands.submission import FORMATS, check_names, class_values
 from sdnjax.commands.trained import load_network
-from sdnjax.data.images import normalize, read_image
+from sdnjax.data.images import read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
+from sdnjax.ops.normalization import Normalization
 from sdnjax.visualize import legend, overlay, save_png
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -51,7 +52,8 @@ def predict_pictures(
         values = class_values(format, len(network.classes))
         if len({file.stem for file in files.values()}) < len(files):
             raise InputError(f"--format {format}: two of the pictures have one name")
-    predictor = Predictor(network.model, experiment.evaluation)
+    normalization = Normalization(experiment.data.mean, experiment.data.std)
+    predictor = Predictor(network.model, experiment.evaluation, normalization)
     variables = predictor.place(network.variables)
     if format is None:
         save_png(out / "legend.png", legend(network.classes, network.palette))
@@ -59,8 +61,7 @@ def predict_pictures(
     # Benchmarks label an image as it is stored; a person wants it the right way up.
     upright = format is None
     for name, image in _read(files, experiment.data.on_bad_image, failures, upright):
-        x = normalize(image, experiment.data)
-        (labels,) = predictor.labels(variables, [x])
+        (labels,) = predictor.labels(variables, [image])
         if format is None:
             file = out / f"{name}_labels.png"
             save_png(out / f"{name}_overlay.png", overlay(image, labels, network.palette, opacity))

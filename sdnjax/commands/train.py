@@ -21,6 +21,7 @@ from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.ops import augment_batch
+from sdnjax.ops.normalization import Normalization
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
     describe,
@@ -165,7 +166,8 @@ def _initial_state(
 def _validation(
     experiment: Experiment, model: nn.Module, space: LabelSpace, report: Callable[[str], None]
 ) -> Callable[[TrainState], dict[str, Any]]:
-    predictor = Predictor(model, experiment.evaluation)
+    normalization = Normalization(experiment.data.mean, experiment.data.std)
+    predictor = Predictor(model, experiment.evaluation, normalization)
 
     def validate(state: TrainState) -> dict[str, Any]:
         results = evaluate_split(

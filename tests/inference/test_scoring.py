@@ -13,7 +13,8 @@ from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.inference.scoring import evaluate, groups_of_one_size, sum_over_processes
 from sdnjax.metrics import SegmentationMetrics, sum_field
-from tests.inference.fake import Fake, fake_logits
+from sdnjax.ops.normalization import Normalization
+from tests.inference.fake import NORMALIZATION, Fake, fake_logits
 
 
 @dataclasses.dataclass
@@ -38,10 +39,6 @@ def test_groups_keep_order_and_never_mix_sizes():
     assert [e.name for g in groups for e in g] == [f"{i}.png" for i in range(8)]
 
 
-def normalize(x):
-    return x.astype(np.float32) / 64 - 2
-
-
 def test_every_image_is_scored_once_at_its_own_size():
     sizes = [(16, 24)] * 3 + [(11, 13)]
     protocol = Evaluation(
@@ -52,8 +49,8 @@ def test_every_image_is_scored_once_at_its_own_size():
         boundary_iou_ratio=0.05,
         trimap_widths=(1, 3),
     )
-    how = {"normalize": normalize, "num_classes": 4, "protocol": protocol}
-    predictor = Predictor(Fake(4), protocol)
+    how = {"num_classes": 4, "protocol": protocol}
+    predictor = Predictor(Fake(4), protocol, NORMALIZATION)
     metrics = SegmentationMetrics.empty(
         4,
         boundary_thresholds=(2,),
@@ -62,7 +59,7 @@ def test_every_image_is_scored_once_at_its_own_size():
         trimap_widths=(1, 3),
     )
     for e in examples(sizes):
-        prediction = fake_logits(normalize(e.image), 4).argmax(-1)
+        prediction = fake_logits(NORMALIZATION(e.image), 4).argmax(-1)
         metrics = metrics.update(e.label, prediction, e.name)
     found = evaluate(predictor, {}, examples(sizes), **how)
     for name, value in metrics.arrays().items():
@@ -90,10 +87,9 @@ def test_given_label_maps_are_scored_as_they_are():
     for how in ({}, {"mode": "slide", "window": (9, 12), "stride": (5, 12)}):
         protocol = Evaluation(flip=True, **how)
         metrics = evaluate(
-            Predictor(Given(), protocol),
+            Predictor(Given(), protocol, Normalization((0.0,) * 3, (1.0,) * 3)),
             {},
             given,
-            normalize=lambda x: x.astype(np.float32),
             num_classes=4,
             protocol=protocol,
         )
@@ -172,10 +168,9 @@ class Pixels:
 def test_own_metrics_are_added_up_over_processes(two_equal_processes):
     protocol = Evaluation(trimap_widths=(1,), metrics=(Pixels(),))
     metrics = evaluate(
-        Predictor(Fake(4), protocol),
+        Predictor(Fake(4), protocol, NORMALIZATION),
         {},
         examples([(9, 8), (5, 6)]),
-        normalize=normalize,
         num_classes=4,
         protocol=protocol,
     )
