@@ -112,12 +112,12 @@ def comparison(networks: dict[str, Trained], out: Path, scenes: int = 5) -> None
     data, palette = first.experiment.data, first.palette
     source = open_source(data, data.val_split)
     examples = [source[i] for i in range(scenes)]
-    images = [data.normalization(e.image) for e in examples]
+    images = [e.image for e in examples]
     rows = [[e.image, colorize(e.label, palette)] for e in examples]
     errors: list[list] = [[] for _ in examples]
     for network in networks.values():
         protocol = dataclasses.replace(network.experiment.evaluation, batch_size=scenes)
-        predictor = Predictor(network.network, protocol)
+        predictor = Predictor(network.network, protocol, data.normalization)
         labels = predictor.labels(predictor.place(network.variables), images)
         for i, (example, label) in enumerate(zip(examples, labels, strict=True)):
             rows[i].append(colorize(label, palette))

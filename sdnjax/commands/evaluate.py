@@ -55,7 +55,8 @@ def evaluate_run(
     split = split or experiment.data.val_split
     space = label_space_of(experiment.data)
     check_classes(workdir, network.classes, space.classes)
-    predictor = Predictor(network.network, experiment.evaluation)
+    data = experiment.data
+    predictor = Predictor(network.network, experiment.evaluation, data.normalization)
     metrics, results = score_split(
         predictor,
         network.variables,
@@ -67,7 +68,7 @@ def evaluate_run(
     report(format_table(results, network.classes))
     report(
         f"compiled for {predictor.compilations['network']} size(s) of the network's input, and "
-        f"{predictor.compilations['glue']} pieces that resize and average"
+        f"{predictor.compilations['resampling']} pieces that resize and average"
     )
     if jax.process_index() == 0:
         name = f"{split}_{network.step}_{protocol_name(experiment.evaluation)}.json"
@@ -76,7 +77,7 @@ def evaluate_run(
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, json.dumps({**settings, "results": results}, indent=1) + "\n")
-        confusion = metrics.regions.confusion
+        confusion = metrics["MeanIoU"].confusion
         beside = out.with_name(f"{out.stem}_confusion.csv")
         write_confusion(beside, confusion, network.classes)
         save_png(beside.with_suffix(".png"), confusion_picture(confusion, network.classes))
@@ -117,7 +118,6 @@ def score_split(
         predictor,
         variables,
         examples,
-        normalize=experiment.data.normalization,
         num_classes=space.num_classes,
         protocol=experiment.evaluation,
     )

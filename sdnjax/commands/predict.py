@@ -51,7 +51,8 @@ def predict_pictures(
         values = class_values(format, len(network.classes))
         if len({file.stem for file in files.values()}) < len(files):
             raise InputError(f"--format {format}: two of the pictures have one name")
-    predictor = Predictor(network.network, experiment.evaluation)
+    data = experiment.data
+    predictor = Predictor(network.network, experiment.evaluation, data.normalization)
     variables = predictor.place(network.variables)
     if format is None:
         save_png(out / "legend.png", legend(network.classes, network.palette))
@@ -59,8 +60,7 @@ def predict_pictures(
     # Benchmarks label an image as it is stored; a person wants it the right way up.
     upright = format is None
     for name, image in _read(files, experiment.data.on_bad_image, failures, upright):
-        x = experiment.data.normalization(image)
-        (labels,) = predictor.labels(variables, [x])
+        (labels,) = predictor.labels(variables, [image])
         if format is None:
             file = out / f"{name}_labels.png"
             save_png(out / f"{name}_overlay.png", overlay(image, labels, network.palette, opacity))

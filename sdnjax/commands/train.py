@@ -127,7 +127,7 @@ def _first_state(recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: 
 def _validation(
     experiment: Experiment, recipe: Recipe, space: LabelSpace, report: Callable[[str], None]
 ) -> Callable[[TrainState], dict[str, Any]]:
-    predictor = Predictor(recipe.network, experiment.evaluation)
+    predictor = Predictor(recipe.network, experiment.evaluation, recipe.normalization)
 
     def validate(state: TrainState) -> dict[str, Any]:
         results = evaluate_split(

@@ -1,21 +1,24 @@
 """Sizes, windows and interpolation positions."""
 
+from fractions import Fraction
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdnjax.inference.geometry import (
+from sdnjax.inference.predictor import strip_height, strips
+from sdnjax.inference.resampling import (
     averaged,
-    bilinear_taps,
+    backwards,
+    bilinear,
     bucket,
-    coverage,
     mirrored,
+    moved,
+    nearest,
     part,
-    scaled_size,
-    strip_height,
-    strips,
-    window_starts,
+    wrapped,
 )
+from sdnjax.inference.windows import coverage, scaled_size, window_starts
 from sdnjax.ops import resize_bilinear
 
 
@@ -67,24 +70,52 @@ def test_buckets_are_few_and_near():
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("old", "new"), [(7, 7), (7, 20), (20, 7), (1, 5), (5, 1), (683, 1195)])
-def test_taps_are_those_of_resize_bilinear(old, new, align_corners):
+def test_positions_are_those_of_resize_bilinear(old, new, align_corners):
     x = np.random.default_rng(0).normal(size=(old, 3)).astype(np.float32)
     expected = resize_bilinear(jnp.asarray(x)[None], (1, new), align_corners=align_corners)[0]
-    taps = bilinear_taps(old, new, align_corners=align_corners)
-    assert (taps.second is None) == (old == new)
+    at = bilinear(old, new, align_corners=align_corners)
+    assert (at.second is None) == (old == new)
 
-    def apply(taps, x):
-        y = taps.a[:, None] * x[taps.first]
-        return y if taps.second is None else y + taps.b[:, None] * x[taps.second]
+    def apply(at, x):
+        y = at.a[:, None] * x[at.first]
+        return y if at.second is None else y + at.b[:, None] * x[at.second]
 
-    np.testing.assert_allclose(apply(taps, x), expected, rtol=0, atol=3e-7)
-    np.testing.assert_allclose(apply(mirrored(taps, old), x[::-1]), expected, rtol=0, atol=3e-7)
+    np.testing.assert_allclose(apply(at, x), expected, rtol=0, atol=3e-7)
+    np.testing.assert_allclose(apply(mirrored(at, old), x[::-1]), expected, rtol=0, atol=3e-7)
     counts = np.arange(1, old + 1, dtype=np.float32)
     sums = x * counts[:, None]
-    np.testing.assert_allclose(apply(averaged(taps, counts), sums), expected, rtol=0, atol=1e-6)
-    padded = apply(part(taps, new // 2, new, new + 3), x)
+    np.testing.assert_allclose(apply(averaged(at, counts), sums), expected, rtol=0, atol=1e-6)
+    padded = apply(part(at, new // 2, new, new + 3), x)
     np.testing.assert_allclose(padded[: new - new // 2], expected[new // 2 :], rtol=0, atol=3e-7)
     assert not padded[new - new // 2 :].any()
+
+
+@pytest.mark.parametrize(("old", "new"), [(7, 7), (7, 20), (20, 7), (1, 5), (5, 1), (683, 1195)])
+def test_nearest_reads_the_pixel_below_each_centre(old, new):
+    at = nearest(old, new)
+    centres = [Fraction(2 * i + 1, 2 * new) * old for i in range(new)]
+    assert at.first.tolist() == [int(c) for c in centres]
+    assert at.a.tolist() == [1] * new
+    assert at.second is None
+    padded = part(at, 0, new, new + 2)
+    assert padded.a.dtype == np.int32, "labels stay exact beyond 2**24"
+    assert padded.a.tolist() == [1] * new + [0, 0]
+
+
+def test_positions_in_inputs_that_lie_elsewhere():
+    at = bilinear(6, 9)
+    x = np.arange(6.0, dtype=np.float32) ** 2
+
+    def apply(at, x):
+        return at.a * x[at.first] + at.b * x[at.second]
+
+    lower = part(at, 3, 7, 5)
+    np.testing.assert_array_equal(apply(moved(lower, 1), x[1:])[:4], apply(at, x)[3:7])
+    assert moved(lower, 1).first.min() >= 0
+    np.testing.assert_array_equal(apply(backwards(at), x), apply(at, x)[::-1])
+    ring = np.zeros(4, np.float32)
+    ring[np.arange(2, 6) % 4] = x[2:]
+    np.testing.assert_array_equal(apply(wrapped(part(at, 5, 9, 4), 4), ring), apply(at, x)[5:])
 
 
 def test_coverage_counts_windows():
@@ -93,16 +124,16 @@ def test_coverage_counts_windows():
 
 
 def test_strips_cover_all_rows_and_read_near_rows():
-    taps = [bilinear_taps(new, 100) for new in (40, 100, 777)]
-    found = strips(100, 16, taps, 32)
+    at = [bilinear(new, 100) for new in (40, 100, 777)]
+    found = strips(100, 16, at, 32)
     assert [a for a, _ in found] == [0, *(b for _, b in found[:-1])]
     assert found[-1][1] == 100
     for top, bottom in found:
         assert 1 <= bottom - top <= 16
-        for t in taps:
+        for t in at:
             read = t.first if t.second is None else t.second
             assert read[bottom - 1] - t.first[top] <= 32
-    assert strips(100, 16, taps[:2], 32) == [(i, min(i + 16, 100)) for i in range(0, 100, 16)]
+    assert strips(100, 16, at[:2], 32) == [(i, min(i + 16, 100)) for i in range(0, 100, 16)]
 
 
 def test_strips_are_as_high_as_memory_allows():
