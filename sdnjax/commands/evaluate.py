@@ -113,6 +113,7 @@ def score_split(
         split,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        extras=predictor.extras,
     )
     metrics = evaluate(
         predictor,

@@ -18,6 +18,7 @@ from sdnjax.commands.workdir import describe_run, open_workdir
 from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import open_source
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.recipe import Recipe
@@ -57,6 +58,7 @@ def train(
     val_source = open_source(experiment.data, experiment.data.val_split)
     space = train_source.label_space
     recipe = experiment.build(space.num_classes)
+    _check_superpixels(experiment, recipe)
     recipe.check()
     mesh = data_mesh(experiment.batch_size)
     open_workdir(workdir, experiment, resume=resume, overwrite=overwrite)
@@ -80,6 +82,7 @@ def train(
         stop_step=experiment.steps,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        extras=recipe.inputs,
     )
     log = None
     if jax.process_index() == 0:
@@ -112,6 +115,15 @@ def train(
     if int(state.step) < experiment.steps:
         report(f"stopped at step {int(state.step)}, saved; --resume goes on from there")
     return state
+
+
+def _check_superpixels(experiment: Experiment, recipe: Recipe) -> None:
+    """InputError if superpixels would be prepared for nobody."""
+    if experiment.data.superpixels is not None and "superpixels" not in recipe.inputs:
+        raise InputError(
+            f"data.superpixels is {experiment.data.superpixels}, but {experiment.network_name} "
+            "reads none: leave it out"
+        )
 
 
 def _first_state(recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: Mesh) -> TrainState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from sdnjax.data.sets import DATA_SETS, named
 from sdnjax.data.sets.data_set import DataSet
@@ -29,7 +29,7 @@ class Data:
     Raises InputError for a value that cannot work; the message names the key.
     """
 
-    name: Any = setting(
+    name: str | DataSet = setting(
         "shapes",
         f"data set: {', '.join(DATA_SETS)}; folder is your own pictures, shapes is generated; a "
         "configuration file may also give a DataSet",
@@ -79,8 +79,6 @@ class Data:
 
     def __post_init__(self):
         check_types(self)
-        if not isinstance(self.name, (str, DataSet)):
-            raise InputError(f"Data.name must be str or DataSet, not {self.name!r}")
         dataset_of(self)  # an unknown name is reported with the nearest one
         self._require("train_split", bool(self.train_split), "name a split")
         self._require("val_split", bool(self.val_split), "name a split")
