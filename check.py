@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from sdnjax.commands.command_line import from_config, parse_experiment, run
+from sdnjax.data.data_settings import dataset_of
 from sdnjax.options import OneLineParser
 
 
@@ -31,7 +32,7 @@ def main() -> int:
     results = check_split(
         data,
         arguments.split or data.train_split,
-        arguments.out or Path("runs/check") / data.name,
+        arguments.out or Path("runs/check") / dataset_of(data).name,
         seed=experiment.seed,
     )
     return 1 if results["unusable"] else 0

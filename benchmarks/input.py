@@ -32,9 +32,9 @@ from PIL import Image
 
 from benchmarks import torch_input
 from sdnjax.data import Data, train_batches
-from sdnjax.data.label_spaces import label_space
-from sdnjax.data.layouts import Layout, Pair
-from sdnjax.data.sources import FolderSource
+from sdnjax.data.reading.source import ItemSource
+from sdnjax.data.sets import label_space
+from sdnjax.data.sets.items import Pair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +133,7 @@ def cpu_seconds() -> float:
 
 def measure(kind: Kind, root: Path, workers: int, rounds: int) -> Row:
     pairs = write_files(kind, root)
-    layout = Layout(expected="", splits=lambda _: ("train",), pairs=lambda *_: pairs)
-    source = FolderSource(root, label_space("camvid"), "train", layout)
+    source = ItemSource(label_space("camvid"), "train", pairs)
     data = Data(name="camvid", crop_size=kind.crop_size, base_size=kind.base_size, workers=workers)
     settings = torch_input.Settings(kind.crop_size, kind.base_size, data.mean, data.std)
     options = {"batch_size": kind.batch_size, "workers": workers}
@@ -166,7 +165,7 @@ def measure(kind: Kind, root: Path, workers: int, rounds: int) -> Row:
     )
 
 
-def _decoding(source: FolderSource, count: int, pool: ThreadPoolExecutor) -> Callable[[], int]:
+def _decoding(source: ItemSource, count: int, pool: ThreadPoolExecutor) -> Callable[[], int]:
     """Reads and decodes `count` examples, one after the other, in the threads of `pool`."""
 
     def endless() -> Iterator[int]:

@@ -21,8 +21,7 @@ from sdnjax.commands.command_line import run
 from sdnjax.commands.train import train
 from sdnjax.commands.trained import Trained, count_parameters, load_network
 from sdnjax.config_file import load_config
-from sdnjax.data.images import normalize
-from sdnjax.data.pipeline import train_batches
+from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
@@ -113,12 +112,12 @@ def comparison(networks: dict[str, Trained], out: Path, scenes: int = 5) -> None
     data, palette = first.experiment.data, first.palette
     source = open_source(data, data.val_split)
     examples = [source[i] for i in range(scenes)]
-    images = [normalize(e.image, data) for e in examples]
+    images = [e.image for e in examples]
     rows = [[e.image, colorize(e.label, palette)] for e in examples]
     errors: list[list] = [[] for _ in examples]
     for network in networks.values():
         protocol = dataclasses.replace(network.experiment.evaluation, batch_size=scenes)
-        predictor = Predictor(network.network, protocol)
+        predictor = Predictor(network.network, protocol, data.normalization)
         labels = predictor.labels(predictor.place(network.variables), images)
         for i, (example, label) in enumerate(zip(examples, labels, strict=True)):
             rows[i].append(colorize(label, palette))

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files read and written whole."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from sdnjax.errors import InputError
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file; InputError that names it if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Writes a file as a whole: killed at any moment, or on a full disk, the old one stays."""
+    """Writes a file so that `path` holds either what it held before or all of `data`.
+
+    Text is written as UTF-8. Raises: OSError if the file cannot be written.
+    """
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
@@ -21,11 +36,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If anything is raised inside, it is removed, and what was at `path` stays.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    # Unique also among the threads of one process. Not `tempfile`, whose files only their
+    # owner may read; a prepared data set or a work directory may be shared.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # a renamed file whose content is not on the disk is empty
+            # Without it, a crash of the machine may leave the new name with an empty file.
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

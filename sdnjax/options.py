@@ -145,6 +145,8 @@ def _parse(text: str, kind: Any, where: str) -> Any:
 
 def _parse_inner(text: str, kind: Any) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:  # it may also hold an object, which has no form on the command line
+        return text
     if origin is Literal:
         return next((a for a in arguments if str(a) == text), text)
     if origin is tuple:

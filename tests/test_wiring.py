@@ -63,13 +63,8 @@ def test_every_setting_of_the_neck_reaches_the_operator():
     for key, value in NECKS.items():
         if key == "implementation":  # the same function; tests/ops and tests/models see to it
             continue
-        after = neck_output(
-            dataclasses.replace(PLAIN, neck=dataclasses.replace(SDC, **{key: value}))
-        )
-        assert after != before, key
-    shapes = neck_output(dataclasses.replace(PLAIN, neck=dataclasses.replace(SDC, kernel_size=5)))[
-        0
-    ]
+        assert neck_output(**{key: value}) != before, key
+    shapes, *_ = neck_output(kernel_size=5)
     assert shapes["params"]["sdn1"]["kernel"] == (5, 5, 16, 16)
     assert neck_output(stop_guidance_gradient=True)[1] == before[1]  # the gradient alone
 

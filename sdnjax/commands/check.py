@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sdnjax.data.data_settings import Data
-from sdnjax.data.examples import Source
-from sdnjax.data.label_spaces import LabelSpace
-from sdnjax.data.layouts import LAYOUTS
-from sdnjax.data.pipeline import train_batches
-from sdnjax.data.sources import Failures, open_source
-from sdnjax.data.statistics import Statistics
+from sdnjax.data.data_settings import Data, dataset_of
+from sdnjax.data.pipeline.batches import train_batches
+from sdnjax.data.reading.source import Failures, Source
+from sdnjax.data.reading.statistics import Statistics
+from sdnjax.data.sets.label_space import LabelSpace
+from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from sdnjax.files import write_atomically
 from sdnjax.visualize import colorize, legend, overlay, panel, save_png
@@ -101,12 +100,12 @@ def summary(
             source.label_space.classes, pixels[:-1], statistics.images[:-1], strict=True
         )
     ]
-    layout = LAYOUTS.get(data.name)
+    data_set = dataset_of(data)
     return {
-        "data": data.name,
+        "data": data_set.name,
         "split": split,
         "examples": len(source),
-        "published": layout.counts.get(split) if layout else None,
+        "published": data_set.counts.get(split),
         "unusable": failures.messages,
         "sizes": {f"{w}×{h}": n for (h, w), n in statistics.sizes.most_common()},
         "mean": [round(float(m), 3) for m in mean],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sdnjax.convert.compare import (
     compare_tensors,
     departures,
     format_differences,
+    saved_inputs,
 )
 from sdnjax.convert.files import read_file
 from sdnjax.convert.rows import Row
@@ -103,7 +104,8 @@ def compare_run(
                 found = compare_tensors(rows, variables, saved.tensors)
             else:
                 batch = saved.batch(path, "images", "labels")
-                ours = _trained_once(kind, recipe, variables, batch)
+                extras = saved_inputs(recipe.network, saved.tensors, batch[0])
+                ours = _trained_once(kind, recipe, variables, batch, extras)
                 floor = 1e-3 if kind == "gradients" else 0.0
                 found = compare_tensors(rows, ours, saved.tensors, floor=floor)
             report(f"{kind}, {path}:")
@@ -113,7 +115,11 @@ def compare_run(
 
 
 def _trained_once(
-    kind: str, recipe: Recipe, variables: Any, batch: tuple[np.ndarray, ...]
+    kind: str,
+    recipe: Recipe,
+    variables: Any,
+    batch: tuple[np.ndarray, ...],
+    extras: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
     """Gradients of one training step, or what it makes of parameters and statistics."""
     if kind == "gradients":
@@ -121,7 +127,7 @@ def _trained_once(
     images, labels = batch
     with nn.intercept_methods(_without_dropout), jax.default_matmul_precision("highest"):
         state, _ = jax.jit(recipe.step)(
-            recipe.init_state(variables), {"image": images, "label": labels}
+            recipe.init_state(variables), {"image": images, "label": labels, **extras}
         )
     return {"params": state.opt_state} if kind == "gradients" else state.variables
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import jax
 import numpy as np
 
 from sdnjax.commands.trained import check_classes, load_network
-from sdnjax.data.evaluation import evaluation_examples
-from sdnjax.data.images import normalize
-from sdnjax.data.label_spaces import LabelSpace
-from sdnjax.data.sources import Failures, label_space_of
+from sdnjax.data.pipeline.in_order import evaluation_examples
+from sdnjax.data.reading.source import Failures
+from sdnjax.data.sets.label_space import LabelSpace
+from sdnjax.data.sources import label_space_of
 from sdnjax.experiment import Experiment
 from sdnjax.files import write_atomically
 from sdnjax.inference.predictor import Predictor
@@ -56,7 +55,8 @@ def evaluate_run(
     split = split or experiment.data.val_split
     space = label_space_of(experiment.data)
     check_classes(workdir, network.classes, space.classes)
-    predictor = Predictor(network.network, experiment.evaluation)
+    data = experiment.data
+    predictor = Predictor(network.network, experiment.evaluation, data.normalization)
     metrics, results = score_split(
         predictor,
         network.variables,
@@ -68,7 +68,7 @@ def evaluate_run(
     report(format_table(results, network.classes))
     report(
         f"compiled for {predictor.compilations['network']} size(s) of the network's input, and "
-        f"{predictor.compilations['glue']} pieces that resize and average"
+        f"{predictor.compilations['resampling']} pieces that resize and average"
     )
     if jax.process_index() == 0:
         name = f"{split}_{network.step}_{protocol_name(experiment.evaluation)}.json"
@@ -77,7 +77,7 @@ def evaluate_run(
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, json.dumps({**settings, "results": results}, indent=1) + "\n")
-        confusion = metrics.regions.confusion
+        confusion = metrics["MeanIoU"].confusion
         beside = out.with_name(f"{out.stem}_confusion.csv")
         write_confusion(beside, confusion, network.classes)
         save_png(beside.with_suffix(".png"), confusion_picture(confusion, network.classes))
@@ -113,12 +113,12 @@ def score_split(
         split,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        extras=predictor.extras,
     )
     metrics = evaluate(
         predictor,
         variables,
         examples,
-        normalize=functools.partial(normalize, data=experiment.data),
         num_classes=space.num_classes,
         protocol=experiment.evaluation,
     )

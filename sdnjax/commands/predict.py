@@ -10,7 +10,9 @@ from tqdm import tqdm
 
 from sdnjax.commands.submission import FORMATS, check_names, class_values
 from sdnjax.commands.trained import load_network
-from sdnjax.data.images import normalize, read_image
+from sdnjax.data.data_settings import Data, wants_superpixels
+from sdnjax.data.preparing.slic import require_scikit_image, slic
+from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
@@ -51,7 +53,8 @@ def predict_pictures(
         values = class_values(format, len(network.classes))
         if len({file.stem for file in files.values()}) < len(files):
             raise InputError(f"--format {format}: two of the pictures have one name")
-    predictor = Predictor(network.network, experiment.evaluation)
+    data = experiment.data
+    predictor = Predictor(network.network, experiment.evaluation, data.normalization)
     variables = predictor.place(network.variables)
     if format is None:
         save_png(out / "legend.png", legend(network.classes, network.palette))
@@ -59,8 +62,7 @@ def predict_pictures(
     # Benchmarks label an image as it is stored; a person wants it the right way up.
     upright = format is None
     for name, image in _read(files, experiment.data.on_bad_image, failures, upright):
-        x = normalize(image, experiment.data)
-        (labels,) = predictor.labels(variables, [x])
+        (labels,) = predictor.labels(variables, [image], [_extras(predictor, image, data)])
         if format is None:
             file = out / f"{name}_labels.png"
             save_png(out / f"{name}_overlay.png", overlay(image, labels, network.palette, opacity))
@@ -78,6 +80,15 @@ def predict_pictures(
     if not written:
         raise InputError("none of the pictures could be read")
     return written
+
+
+def _extras(predictor: Predictor, image: np.ndarray, data: Data) -> dict[str, np.ndarray]:
+    """What the network reads besides a picture; superpixels are computed as for the data set."""
+    if "superpixels" not in predictor.extras:
+        return {}
+    wants_superpixels(data, predictor.extras)
+    require_scikit_image()
+    return {"superpixels": slic(image, data.superpixels)}
 
 
 def find_pictures(paths: Sequence[Path], *, recursive: bool = False) -> dict[str, Path]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdnjax.data.label_spaces import LabelSpace, label_space
+from sdnjax.data.sets import label_space
+from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
 
 

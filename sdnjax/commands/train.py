@@ -15,9 +15,10 @@ from sdnjax.commands.evaluate import evaluate_split, report_failures, silent
 from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
 from sdnjax.commands.workdir import describe_run, open_workdir
-from sdnjax.data.label_spaces import LabelSpace
-from sdnjax.data.pipeline import train_batches
+from sdnjax.data.pipeline.batches import train_batches
+from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import open_source
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.recipe import Recipe
@@ -57,6 +58,7 @@ def train(
     val_source = open_source(experiment.data, experiment.data.val_split)
     space = train_source.label_space
     recipe = experiment.build(space.num_classes)
+    _check_superpixels(experiment, recipe)
     recipe.check()
     mesh = data_mesh(experiment.batch_size)
     open_workdir(workdir, experiment, resume=resume, overwrite=overwrite)
@@ -80,6 +82,7 @@ def train(
         stop_step=experiment.steps,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        extras=recipe.inputs,
     )
     log = None
     if jax.process_index() == 0:
@@ -114,6 +117,15 @@ def train(
     return state
 
 
+def _check_superpixels(experiment: Experiment, recipe: Recipe) -> None:
+    """InputError if superpixels would be prepared for nobody."""
+    if experiment.data.superpixels is not None and "superpixels" not in recipe.inputs:
+        raise InputError(
+            f"data.superpixels is {experiment.data.superpixels}, but {experiment.network_name} "
+            "reads none: leave it out"
+        )
+
+
 def _first_state(recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: Mesh) -> TrainState:
     """The latest checkpoint's state, or a new one."""
     directory = workdir / "checkpoints"
@@ -127,7 +139,7 @@ def _first_state(recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: 
 def _validation(
     experiment: Experiment, recipe: Recipe, space: LabelSpace, report: Callable[[str], None]
 ) -> Callable[[TrainState], dict[str, Any]]:
-    predictor = Predictor(recipe.network, experiment.evaluation)
+    predictor = Predictor(recipe.network, experiment.evaluation, recipe.normalization)
 
     def validate(state: TrainState) -> dict[str, Any]:
         results = evaluate_split(

@@ -29,7 +29,7 @@ from jax.experimental import multihost_utils
 
 import sdnjax
 from sdnjax.config_file import load_config, sources
-from sdnjax.data.label_spaces import LabelSpace
+from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment, experiment_from_dict
 from sdnjax.files import write_atomically

@@ -1,38 +1,53 @@
-"""Data sets, label spaces, augmentation and the index-driven pipeline.
+"""Data sets, and the way of an image from the disk into a batch.
+
+    data_settings   `Data`: which data set, and how training examples are made of it
+    sets/           one record for each data set: its classes, where its files lie, its facts
+    sources         `open_source`: files, or the prepared form of a data set?
+    reading/        encoded files → `Example`
+    pipeline/       examples → training batches, or examples in order for evaluation
+    preparing/      the command that checks a data set and stores it as ArrayRecord files
+
+Arrows point one way: sets ← reading ← preparing ← sources ← pipeline.
 
 Names are looked up when first used: importing this package imports neither TensorFlow nor
 TensorFlow Datasets, and reading plain folders never does. Only `train_batches`, `augment`
 and prepared data sets need them.
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import Any
 
 _HOME = {
     "Data": "data_settings",
-    "Example": "examples",
-    "Failures": "sources",
-    "LabelSpace": "label_spaces",
-    "Source": "examples",
-    "augment": "augmentation",
-    "evaluation_examples": "evaluation",
-    "label_space": "label_spaces",
+    "DataSet": "sets.data_set",
+    "Encoded": "sets.items",
+    "Example": "reading.examples",
+    "Failures": "reading.source",
+    "LabelSpace": "sets.label_space",
+    "Pair": "sets.items",
+    "Source": "reading.source",
+    "augment": "pipeline.augmentation",
+    "dataset_of": "data_settings",
+    "evaluation_examples": "pipeline.in_order",
+    "label_space": "sets",
     "label_space_of": "sources",
-    "load_example": "sources",
-    "normalize": "images",
+    "load_example": "reading.source",
     "open_source": "sources",
-    "read_image": "images",
-    "read_label": "images",
-    "render_scene": "shapes",
-    "train_batches": "pipeline",
+    "read_image": "reading.images",
+    "read_label": "reading.images",
+    "render_scene": "sets.scenes",
+    "train_batches": "pipeline.batches",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from sdnjax.data.label_spaces import check_name
-from sdnjax.errors import InputError
-from sdnjax.ops.normalization import Normalization
+from sdnjax.data.sets import DATA_SETS, named
+from sdnjax.data.sets.data_set import DataSet
+from sdnjax.errors import InputError, unknown
 from sdnjax.settings import check_types, setting
+
+if TYPE_CHECKING:
+    from sdnjax.ops.normalization import Normalization
+
+# What a network may ask for besides the normalised images. Only superpixels come from the data
+# set; the picture is the images with mean and std put back.
+EXTRAS = ("superpixels", "picture")
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     """A data set, its splits, and the augmentation of its training examples.
 
+    `name` is a key of `sdnjax.data.sets.DATA_SETS`, or a `DataSet` of one's own, which is then
+    read from its files.
     Sizes are (height, width) in pixels except `base_size`, which has no orientation.
     Raises InputError for a value that cannot work; the message names the key.
     """
 
-    name: str = setting(
+    name: str | DataSet = setting(
         "shapes",
-        "data set: ade20k, cityscapes, pascal_context_59, pascal_context_60, voc2012_aug, camvid; "
-        "folder, one of your own; shapes, which is generated",
+        f"data set: {', '.join(DATA_SETS)}; folder is your own pictures, shapes is generated; a "
+        "configuration file may also give a DataSet",
     )
     dir: str | None = setting(
         None,
@@ -39,11 +48,13 @@ class Data:
         "long,short edges that an image is fitted into before the random scale, keeping its "
         "ratio; none keeps its own size",
     )
-    scale_range: tuple[float, float] = setting((0.5, 2.0), "least,greatest random scale")
+    scale_range: tuple[float, float] = setting((0.5, 2.0), "min,max of the random scale")
     max_class_share: float = setting(
-        0.75, "greatest share that one class may have of a crop, tried 10 times; 1 allows all"
+        0.75,
+        "crops in which one class has a greater share are drawn again, 10 times at most; 1 keeps "
+        "the first",
     )
-    flip: bool = setting(True, "mirror every second training example")
+    flip: bool = setting(True, "with probability 0.5, mirror a training example")
     photometric: bool = setting(True, "distort brightness, contrast, saturation and hue")
     augment_on: Literal["host", "device"] = setting(
         "host",
@@ -51,7 +62,9 @@ class Data:
         "data sets of one image size",
     )
     superpixels: int | None = setting(
-        None, "SLIC segments of each image that come with it, as prepared; none: no superpixels"
+        None,
+        "read the data set that was prepared with this many SLIC superpixels for each image; "
+        "none: without superpixels",
     )
     mean: tuple[float, float, float] = setting(
         (123.675, 116.28, 103.53), "mean of red, green, blue, subtracted from 0-255 values"
@@ -66,7 +79,7 @@ class Data:
 
     def __post_init__(self):
         check_types(self)
-        check_name(self.name)  # an unknown name is reported with the nearest one
+        dataset_of(self)  # an unknown name is reported with the nearest one
         self._require("train_split", bool(self.train_split), "name a split")
         self._require("val_split", bool(self.val_split), "name a split")
         self._require("crop_size", _positive(self.crop_size, 2), "be two positive integers")
@@ -88,7 +101,10 @@ class Data:
 
     @property
     def normalization(self) -> Normalization:
-        """What training and prediction make of a picture's values."""
+        """What is done to the values 0–255 of an image before a network sees it."""
+        # Imported here, because the processes that read images do without JAX.
+        from sdnjax.ops.normalization import Normalization  # noqa: PLC0415
+
         return Normalization(self.mean, self.std)
 
     def _require(self, key: str, satisfied: bool, what: str) -> None:
@@ -96,5 +112,28 @@ class Data:
             raise InputError(f"data.{key} must {what}, not {getattr(self, key)!r}")
 
 
-def _positive(values: tuple, count: int) -> bool:
+def dataset_of(data: Data) -> DataSet:
+    """The data set that `data` names; InputError with the nearest name if there is none."""
+    return data.name if isinstance(data.name, DataSet) else named(data.name)
+
+
+def wants_superpixels(data: Data, extras: tuple[str, ...]) -> bool:
+    """Whether superpixels are among the extra inputs that were asked for.
+
+    Raises: InputError for an extra input that nobody supplies, and for superpixels if
+      `data` does not say which.
+    """
+    for name in extras:
+        if name not in EXTRAS:
+            raise unknown("unknown extra input", name, EXTRAS)
+    if "superpixels" in extras and data.superpixels is None:
+        raise InputError(
+            "superpixels are needed, but data.superpixels is none: prepare the data set with "
+            f"`python -m sdnjax.data.prepare {dataset_of(data).name} … --superpixels 200` and set "
+            "--data.superpixels 200"
+        )
+    return "superpixels" in extras
+
+
+def _positive(values: tuple[float, ...], count: int) -> bool:
     return len(values) == count and all(math.isfinite(v) and v > 0 for v in values)

@@ -1,4 +1,4 @@
-"""Locks between processes, which end with the process that holds them, however it ends."""
+"""Locks between processes. The system releases a lock when its process ends, even if killed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: no locks, every process believes to be alone
+except ImportError:  # Windows has no fcntl: there, processes do not wait for each other
     fcntl = None
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Waits for the lock of the file `path`, which is created, and holds it."""
+    """Creates the file `path` if need be, waits for its lock, and holds it alone."""
     with Lock(path) as lock:
         lock.wait()
         yield
 
 
 class Lock:
-    """The lock of a file, to be shared by those at work and taken alone by who cleans up.
+    """The lock of a file: shared by the processes at work, exclusive for one that cleans up.
 
     On file systems without locks every call succeeds.
     """
@@ -33,7 +33,7 @@ class Lock:
     def __enter__(self) -> Lock:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._file)
 
     def wait(self) -> None:

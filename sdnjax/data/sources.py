@@ -1,22 +1,44 @@
-"""Where examples come from: plain folders, prepared data sets, generated scenes.
+"""Opening a data set: the one place that decides where its examples come from.
 
-Plain folders are read as they are. A data set that was prepared (`sdnjax.data.prepare`) is
-read from its ArrayRecord files. Both give the same examples in the same order.
+Files are read as they are (`reading/sources.py`); a data set that was prepared is read from its
+ArrayRecord files (`reading/prepared.py`). Both give the same examples in the same order.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
-from sdnjax.data.data_settings import Data
-from sdnjax.data.examples import Encoded, Example, Source, read_pair
-from sdnjax.data.label_spaces import FOLDER, LabelSpace, label_space
-from sdnjax.data.label_spaces.class_file import read_classes
-from sdnjax.data.layouts import LAYOUTS, Layout
-from sdnjax.data.prepared import VERSIONS, open_prepared, prepared_dir
+from sdnjax.data.cache import default_cache
+from sdnjax.data.data_settings import Data, dataset_of
+from sdnjax.data.preparing.prepare import prepare
+from sdnjax.data.reading import buckets
+from sdnjax.data.reading.prepared import PreparedSource, is_complete
+from sdnjax.data.reading.source import ItemSource, Source
+from sdnjax.data.sets.data_set import DataSet
+from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
+
+
+def open_source(data: Data, split: str) -> Source:
+    """Opens a split of the data set that `data` names.
+
+    `data.dir` holds the files as the data set's archives unpack them (see the modules of
+    `sdnjax.data.sets`), or a prepared data set in `NAME/VERSION`, which has precedence. With
+    `data.superpixels`, or in a bucket (`gs://…`), only a prepared one is read. A generated
+    data set needs no `data.dir`: it is prepared in `$XDG_CACHE_HOME/sdnjax` (or
+    `~/.cache/sdnjax`) on first use, which takes a few seconds.
+
+    Raises: InputError if there is nothing there or the split does not exist.
+    """
+    data_set = dataset_of(data)
+    if (prepared := _prepared(data, data_set)) is not None:
+        return PreparedSource(prepared, label_space_of(data), split)
+    root = None if data_set.generated else _root(data)
+    if root is not None and not data_set.splits(root):
+        known = data_set.version is not None
+        alternative = f", or a prepared {data_set.prepared_dir(root)}" if known else ""
+        raise InputError(f"--data.dir {data_set.absence(root, alternative)}")
+    return ItemSource(label_space_of(data), split, data_set.find(root, split))
 
 
 def label_space_of(data: Data) -> LabelSpace:
@@ -24,104 +46,62 @@ def label_space_of(data: Data) -> LabelSpace:
 
     Raises: InputError for a class file that is missing or has a mistake.
     """
-    if data.name == FOLDER:
-        return read_classes(_root(data) / "classes.csv")
-    return label_space(data.name)
+    data_set = dataset_of(data)
+    fixed = isinstance(data_set.label_space, LabelSpace)
+    return data_set.label_space_in(None if fixed else _root(data))
 
 
-def open_source(data: Data, split: str) -> Source:
-    """Opens a split of the data set that `data` names.
+def _prepared(data: Data, data_set: DataSet) -> Path | None:
+    """The folder of the prepared data set that is to be read; None if its items are.
 
-    Without `data.dir`, shapes lives in `$XDG_CACHE_HOME/sdnjax` (or `~/.cache/sdnjax`) and
-    is generated there on first use, which takes a few seconds. For every other, `data.dir`
-    holds the files in the layout of its archives (see `sdnjax.data.layouts`), or a prepared
-    data set in `NAME/VERSION`, which has precedence. With `data.superpixels`, or in a bucket
-    (`gs://…`), only a prepared one is read.
+    One in a bucket is copied into the cache first; a generated one is prepared if it is not
+    there.
 
-    Raises: InputError if there is nothing there or the split does not exist.
+    Raises: InputError where only a prepared data set can serve, in a bucket or with
+      superpixels, and there is none; it says which command prepares it.
     """
-    if (prepared := open_prepared(data, split)) is not None:
-        return prepared
-    root, layout = _root(data), LAYOUTS[data.name]
-    if not layout.splits(root):
-        known = data.name in VERSIONS
-        prepared = f", or a prepared {prepared_dir(root, data.name)}" if known else ""
-        raise InputError(f"--data.dir {layout.absence(root, prepared)}")
-    return FolderSource(root, label_space_of(data), split, layout)
+    segments, bucket = data.superpixels, data.dir is not None and buckets.is_bucket(data.dir)
+    if segments is not None and segments < 1:
+        raise InputError(f"data.superpixels must be positive or none, not {segments}")
+    if data_set.version is None:
+        if segments is not None or bucket:
+            raise InputError(
+                f"data.name {data_set.name!r} cannot be prepared, as superpixels and buckets need"
+            )
+        return None
+    if bucket:
+        relative = data_set.prepared_dir(Path(), segments)
+        if not buckets.has(data.dir, relative):
+            held = f"{data.dir} holds no {relative.as_posix()}"
+            raise InputError(f"{held}; {_command(data_set, segments, data.dir)}")
+        buckets.download(data.dir, relative)
+        return buckets.mirror(data.dir) / relative
+    if data.dir is None and not data_set.generated:
+        return None
+    root = Path(data.dir).expanduser() if data.dir else default_cache()
+    folder = data_set.prepared_dir(root, segments)
+    if not is_complete(folder):
+        if data_set.generated:
+            prepare(data_set, root, superpixels=segments, progress=False)
+        elif segments is not None:
+            command = _command(data_set, segments, str(root))
+            raise InputError(f"data.superpixels: {folder} does not exist; {command}")
+        else:
+            return None
+    return folder
+
+
+def _command(data_set: DataSet, superpixels: int | None, data_dir: str) -> str:
+    source = "DIR"
+    if not buckets.is_bucket(data_dir) and data_set.splits(Path(data_dir)):
+        source = data_dir
+    given = "" if data_set.generated else f" --source {source}"
+    given += f" --data-dir {data_dir}"
+    given += "" if superpixels is None else f" --superpixels {superpixels}"
+    return f"`python -m sdnjax.data.prepare {data_set.name}{given}` prepares it"
 
 
 def _root(data: Data) -> Path:
     if data.dir is None:
-        raise InputError(f"{data.name} needs --data.dir, the folder that holds it")
+        raise InputError(f"{dataset_of(data).name} needs --data.dir, the folder that holds it")
     return Path(data.dir).expanduser()
-
-
-class FolderSource(Source):
-    """The files of a layout, read directly."""
-
-    def __init__(self, root: Path, space: LabelSpace, split: str, layout: Layout):
-        super().__init__(space, split)
-        self._pairs = layout.find(root, split)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def name(self, index: int) -> str:
-        return self._pairs[index].name
-
-    def encoded(self, index: int) -> Encoded:
-        return read_pair(self._pairs[index])
-
-
-class Failures:
-    """The examples that could not be read, each counted once; safe from several threads."""
-
-    def __init__(self):
-        self._messages: dict[str, str] = {}
-        self._lock = threading.Lock()
-
-    def add(self, name: str, message: str) -> None:
-        with self._lock:
-            self._messages.setdefault(name, message)
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    @property
-    def messages(self) -> dict[str, str]:
-        """Name of the example → the one line that says what is wrong with it."""
-        with self._lock:
-            return dict(self._messages)
-
-
-def load_example(
-    source: Source,
-    index: int,
-    on_bad_image: str,
-    failures: Failures,
-    *,
-    replace: bool = True,
-    read: Callable[[int], Example] | None = None,
-) -> Example | None:
-    """`source[index]`, or what stands for it when it cannot be read.
-
-    Under `on_bad_image="raise"` the InputError propagates. Under "skip" the failure is
-    recorded, and the result is the next readable example (index + 1, cyclically), so that
-    training keeps its batch size, or None if `replace` is false, as in evaluation. `read`
-    stands for `source.__getitem__`.
-
-    Raises: InputError also if no example of the source can be read.
-    """
-    first: InputError | None = None
-    for step in range(len(source)):
-        position = (index + step) % len(source)
-        try:
-            return source[position] if read is None else read(position)
-        except InputError as error:
-            if on_bad_image == "raise":
-                raise
-            failures.add(source.name(position), str(error))
-            if not replace:
-                return None
-            first = first or error
-    raise InputError(f"no example of {source.split!r} can be read; the first failure: {first}")

@@ -1,54 +1,75 @@
-"""`Predictor`: class maps of images of any size, with few compilations and bounded memory."""
+"""`Predictor`: class maps of pictures of any size, with few compilations and bounded memory."""
 
 from __future__ import annotations
 
 import collections
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from sdnjax.inference import glue
-from sdnjax.inference.geometry import bucket, scaled_size, strip_height, strips
-from sdnjax.inference.protocols import Evaluation
-from sdnjax.inference.views import Compiled, ScaledView
+from sdnjax.errors import InputError
+from sdnjax.inference import resampling
+from sdnjax.inference.protocols import Evaluation, finish_name
+from sdnjax.inference.resampling import Interpolation, bucket, reach
+from sdnjax.inference.windows import Compiled, ScaledLogits, scaled_size
+from sdnjax.models.inputs import inputs_of
 from sdnjax.ops import resize_bilinear
+from sdnjax.ops.normalization import Normalization
+
+_STRIP_ROWS = 128  # most rows of a strip
+_STRIP_BYTES = 2**25  # of a strip's probabilities
+
+Extras = Sequence[Mapping[str, np.ndarray]]
 
 
 class Predictor:
     """Predicts with one network by one protocol.
 
-    Every image is seen at each scale, as it is and mirrored; logits are resized to the image's
-    own size, normalised, and the probabilities are averaged. Images are resized as floats by
+    Every picture is seen at each scale, as it is and mirrored; logits are resized to the picture's
+    own size, normalised, and the probabilities are averaged. Pictures are resized as floats by
     `resize_bilinear`: half-pixel centres, no antialiasing. OpenCV's bilinear resizing of uint8
     images, which mmsegmentation uses, is the same up to its rounding to whole grey levels.
 
-    **Compilations.** The network is compiled once for each size of its input: padded image
-    sizes, or the one size of a window. What resizes and averages works on sizes rounded up to
-    `geometry.bucket`s, four for each doubling. For each pair of an image's and an input's bucket
-    that occurs it has rows in, columns in, a ring, windows added, and the way back, each with and
-    without a change of size if both occur; for each bucket of images zeros and a class map.
-    `compilations` counts everything that is compiled.
+    **Inputs.** What the network asks for besides the image (`sdnjax.models.inputs`) it gets for
+    every window: labels such as `superpixels` resized and mirrored by nearest, −1 beyond the
+    picture; `picture` made from the image.
+
+    **Compilations.** `compilations` counts them: `network` once for each size of its input, a
+    padded picture's or the one size of a window, and `resampling`, all that happens around it.
+    Its functions are few for each size of picture, and sizes are rounded up to `bucket`s, four
+    for each doubling; a scale that does not change the size has functions of its own.
 
     **Memory.** Output is made in strips of at most 128 rows and 32 MiB of probabilities. With
     sliding windows, each scale and mirror keeps `(window height + 2 strips) · scaled width · K`
-    sums of logits: whatever the image's height. With whole images, one scale's logits are held at
-    a time, and the probabilities of the image.
+    sums of logits: whatever the picture's height. With whole pictures, one scale's logits are held
+    at a time, and the probabilities of the picture.
 
     Works on this process's devices: a batch that divides over them is split, any other
     runs on the first. Parameters are given at each call, so the compiled functions serve
     every validation of a run.
+
+    Args:
+      network: takes `[B, h, w, C]` normalised and `train`, and returns at least `logits`.
+      protocol: how pictures are seen, and what makes labels of probabilities.
+      normalization: of the pictures, that of training.
+
+    Raises: InputError if the network asks for an input that nobody supplies.
     """
 
-    def __init__(self, model: nn.Module, protocol: Evaluation):
-        self._protocol = protocol
-        self._align_corners = getattr(model, "align_corners", False)
+    def __init__(self, network: nn.Module, protocol: Evaluation, normalization: Normalization):
+        self._protocol, self._normalization = protocol, normalization
+        self._network_name = type(network).__name__
+        self._align_corners = getattr(network, "align_corners", False)
+        inputs = inputs_of(network)
+        self.extras = tuple(name for name in inputs if name != "picture")
         self.compilations: collections.Counter[str] = collections.Counter()
         devices = jax.local_devices()
         split = protocol.batch_size % len(devices) == 0
@@ -59,26 +80,38 @@ class Predictor:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._by_image = NamedSharding(mesh, PartitionSpec("data"))
 
-        def network(variables: Any, windows: jax.Array, size: tuple[int, int]) -> jax.Array:
-            canvas = windows.shape[1:3]
-            seen = windows[:, : size[0], : size[1]]
-            logits = model.apply(variables, seen, train=False)["logits"].astype(jnp.float32)
-            logits = resize_bilinear(logits, size, align_corners=self._align_corners)
+        def logits_of(
+            variables: Any, windows: dict[str, jax.Array], size: tuple[int, int]
+        ) -> jax.Array:
+            # Whole pictures have many sizes, of which the network must see the exact ones; the
+            # arrays that go in and come out have a canvas's, so that resampling has few.
+            canvas = windows["image"].shape[1:3]
+            seen = {name: x[:, : size[0], : size[1]] for name, x in windows.items()}
+            image = seen.pop("image")
+            given = {name: labels - 1 for name, labels in seen.items()}
+            if "picture" in inputs:
+                given["picture"] = normalization.picture(image)
+            logits = network.apply(variables, image, train=False, **given)["logits"]
+            logits = resize_bilinear(
+                logits.astype(jnp.float32), size, align_corners=self._align_corners
+            )
             rest = [(0, a - b) for a, b in zip(canvas, size, strict=True)]
             logits = jnp.pad(logits, ((0, 0), *rest, (0, 0)))
             return logits.reshape(protocol.batch_size, -1, *logits.shape[1:])
 
-        self._network = network
-        self._classes: int | None = None  # K, known with the first image
+        self._logits_of = logits_of
+        self._classes: int | None = None  # K, known with the first picture
         self._run = Compiled(
-            network=self._compiled("network", network, static_argnums=2),
-            zeros=self._compiled("glue", jnp.zeros, static_argnums=0),
-            sample_rows=self._compiled("glue", glue.sample_rows),
-            sample_columns=self._compiled("glue", glue.sample_columns),
-            add_window=self._compiled("glue", glue.add_window, donate_argnums=0),
-            add_probabilities=self._compiled("glue", glue.add_probabilities, donate_argnums=0),
-            class_map=self._compiled("glue", glue.class_map),
-            place=lambda images: jax.device_put(images, self._by_image),
+            network=self._compiled("network", logits_of, static_argnums=2),
+            zeros=self._compiled("resampling", jnp.zeros, static_argnums=0),
+            sample_rows=self._compiled("resampling", resampling.sample_rows),
+            sample_columns=self._compiled("resampling", resampling.sample_columns),
+            add_window=self._compiled("resampling", resampling.add_window, donate_argnums=0),
+            add_probabilities=self._compiled(
+                "resampling", resampling.add_probabilities, donate_argnums=0
+            ),
+            class_map=self._compiled("resampling", resampling.class_map),
+            place=lambda inputs: jax.device_put(inputs, self._by_image),
         )
 
     def _compiled(self, kind: str, function: Callable, **how: Any) -> Callable:
@@ -90,83 +123,146 @@ class Predictor:
         return jax.jit(counted, out_shardings=self._by_image, **how)
 
     def place(self, variables: Any) -> Any:
-        """Copies `params` and `batch_stats` to this predictor's devices, once per network."""
-        return jax.device_put(jax.device_get(variables), self._everywhere)
+        """Brings `params` and `batch_stats` to this predictor's devices, once per network.
 
-    def labels(self, variables: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Class maps `uint8 [H, W]` of normalised images `float32 [H, W, 3]` of one size.
-
-        Fewer images than the batch size are filled up with the last one. The maps are int32
-        with more than 256 classes.
+        They may be sharded over the devices of this process or, if every process calls this, of
+        several; each device gets them whole.
         """
-        return self._gathered(variables, images, self._run.class_map)
+        return jax.device_put(jax.tree.map(_within_reach, variables), self._everywhere)
 
-    def probabilities(self, variables: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """As `labels`, but `float32 [H, W, K]`, which is large: the means over all views."""
+    def labels(
+        self, variables: Any, pictures: Sequence[np.ndarray], extras: Extras = ()
+    ) -> list[np.ndarray]:
+        """Class maps `uint8 [H, W]` of pictures of one size; int32 with more than 256 classes.
+
+        Args:
+          variables: see `place`.
+          pictures: at most a batch, uint8 `[H, W, C]` as they were read. A smaller batch is filled
+            up with the last one.
+          extras: for each picture the inputs that the network asks for (`self.extras`) by name,
+            integers `[H, W]`; others are left alone.
+
+        Raises:
+          InputError: a picture is no uint8 array of that size, an input of the network is missing
+            or does not fit its picture.
+          ValueError: what `protocol.finish` returned is no class map.
+        """
+        finish = self._protocol.finish
+        if finish is None:
+            return self._gathered(variables, pictures, extras, self._run.class_map)
+        found = self.probabilities(variables, pictures, extras)
+        return [
+            _checked(finish(own, picture), own.shape, finish_name(finish))
+            for own, picture in zip(found, pictures, strict=True)
+        ]
+
+    def probabilities(
+        self, variables: Any, pictures: Sequence[np.ndarray], extras: Extras = ()
+    ) -> list[np.ndarray]:
+        """As `labels`, but `float32 [H, W, K]`, which is large: the means over scales and mirrors,
+        without `protocol.finish`."""
         views = np.float32(len(self._protocol.scales) * (1 + self._protocol.flip))
-        return [p / views for p in self._gathered(variables, images, lambda total: total)]
+        found = self._gathered(variables, pictures, extras, lambda total: total)
+        return [own / views for own in found]
 
     def _gathered(
-        self, variables: Any, images: Sequence[np.ndarray], finish: Callable
+        self,
+        variables: Any,
+        pictures: Sequence[np.ndarray],
+        extras: Extras,
+        of_strip: Callable[[jax.Array], jax.Array],
     ) -> list[np.ndarray]:
-        """What `finish` makes of the strips, put together for each image."""
-        height, width = images[0].shape[:2]
+        """What `of_strip` makes of the strips, put together for each picture."""
+        inputs = self._inputs(pictures, extras)
+        height, width = pictures[0].shape[:2]
         found: Any = None
-        for top, bottom, total in self._strips(variables, images):
-            strip = np.asarray(finish(total))[: len(images), : bottom - top, :width]
+        for top, bottom, total in self._strips(variables, inputs):
+            strip = np.asarray(of_strip(total))[: len(pictures), : bottom - top, :width]
             if found is None:
-                found = np.empty((len(images), height, *strip.shape[2:]), strip.dtype)
+                found = np.empty((len(pictures), height, *strip.shape[2:]), strip.dtype)
             found[:, top:bottom] = strip
         return list(found)
 
+    def _inputs(
+        self, pictures: Sequence[np.ndarray], extras: Extras
+    ) -> dict[str, list[np.ndarray]]:
+        """Name → a whole batch of arrays, checked."""
+        batch, channels = self._protocol.batch_size, len(self._normalization.mean)
+        if not 1 <= len(pictures) <= batch:
+            raise InputError(f"{len(pictures)} pictures for a batch of {batch}")
+        shape = (*np.shape(pictures[0])[:2], channels)
+        for picture in pictures:
+            if np.shape(picture) != shape or picture.dtype != np.uint8:
+                raise InputError(
+                    f"pictures must be uint8 [H, W, {channels}] of one size as they were read, "
+                    f"not {getattr(picture, 'dtype', type(picture))} {np.shape(picture)}"
+                )
+        if self.extras and extras and len(extras) != len(pictures):
+            raise InputError(f"{len(extras)} extras for {len(pictures)} pictures")
+        inputs = {"image": list(pictures)}
+        for name in self.extras:
+            inputs[name] = []
+            for own in extras or [{}] * len(pictures):
+                if own.get(name) is None:
+                    raise InputError(f"{self._network_name} needs {name} beside every picture")
+                labels = np.asarray(own[name])
+                if labels.shape != shape[:2] or labels.dtype.kind not in "iu":
+                    raise InputError(
+                        f"{name} must be integers {shape[:2]} as their picture is, "
+                        f"not {labels.dtype} {labels.shape}"
+                    )
+                inputs[name].append(labels.astype(np.int32))
+        return {name: [*x, *[x[-1]] * (batch - len(x))] for name, x in inputs.items()}
+
     def _strips(
-        self, variables: Any, images: Sequence[np.ndarray]
+        self, variables: Any, inputs: dict[str, list[np.ndarray]]
     ) -> Iterator[tuple[int, int, jax.Array]]:
-        """First row, row after the last, and the sums of all views' probabilities there,
-        `[B, T, bucket of W, K]`, of which the first rows and columns are meant."""
-        protocol = self._protocol
-        images = [*images, *[images[-1]] * (protocol.batch_size - len(images))]
-        height, width = images[0].shape[:2]
+        """First row, row after the last, and the sums of probabilities over scales and mirrors
+        there, `[B, T, bucket of W, K]`, of which the first rows and columns are meant."""
+        protocol, pictures = self._protocol, inputs["image"]
+        height, width = pictures[0].shape[:2]
         sizes = [scaled_size((height, width), s, protocol.resize_to) for s in protocol.scales]
         k = self._num_classes(variables, self._window(sizes[0]))
-        shape = (bucket(width), k)
-        rows = strip_height(height, len(images) * shape[0] * k * 4)
-        shape = (len(images), rows, *shape)
+        rows = strip_height(height, len(pictures) * bucket(width) * k * 4)
+        shape = (len(pictures), rows, bucket(width), k)
         slide = protocol.mode == "slide"
         spread = 2 * rows if slide else sys.maxsize
 
-        def view(size: tuple[int, int]) -> ScaledView:
-            return ScaledView(
+        def scaled(size: tuple[int, int]) -> ScaledLogits:
+            return ScaledLogits(
                 self._run,
-                images,
-                size,
-                self._window(size),
-                protocol.stride,
+                inputs,
+                self._normalization,
+                size=size,
+                window=self._window(size),
+                stride=protocol.stride,
                 canvas=self._canvas(self._window(size)),
-                views=1 + protocol.flip,
+                orientations=1 + protocol.flip,
                 spread=spread,
                 align_corners=self._align_corners,
             )
 
-        if slide:  # every view moves down with the strips
-            views = [view(size) for size in sizes]
-            for top, bottom in strips(height, rows, [v.rows for v in views], spread):
+        # Either all scales of a strip, or all strips of a scale: the first holds a ring of logits
+        # for each scale, the second a whole picture's logits, which must not be held for several.
+        if slide:
+            scales = [scaled(size) for size in sizes]
+            for top, bottom in strips(height, rows, [s.rows for s in scales], spread):
                 total = self._run.zeros(shape)
-                for v in views:
-                    total = v.add_to(total, variables, top, bottom)
+                for s in scales:
+                    total = s.add_to(total, variables, top, bottom)
                 yield top, bottom, total
-        else:  # one view after another: none is needed twice
+        else:
             bounds = strips(height, rows, [], spread)
             totals = [self._run.zeros(shape) for _ in bounds]
             for size in sizes:
-                v = view(size)
+                s = scaled(size)
                 for i, (top, bottom) in enumerate(bounds):
-                    totals[i] = v.add_to(totals[i], variables, top, bottom)
+                    totals[i] = s.add_to(totals[i], variables, top, bottom)
             for (top, bottom), total in zip(bounds, totals, strict=True):
                 yield top, bottom, total
 
     def _window(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the network's input for an image scaled to `size`."""
+        """Height and width of the network's input for a picture scaled to `size`."""
         protocol, m = self._protocol, self._protocol.size_multiple
         if protocol.mode == "whole":
             return size[0] + -size[0] % m, size[1] + -size[1] % m
@@ -182,7 +278,70 @@ class Predictor:
     def _num_classes(self, variables: Any, window: tuple[int, int]) -> int:
         if self._classes is None:  # tracing a large network takes a second
             batch = self._protocol.batch_size * (1 + self._protocol.flip)
-            windows = jax.ShapeDtypeStruct((batch, *window, 3), jnp.float32)
-            network = functools.partial(self._network, size=window)
-            self._classes = jax.eval_shape(network, variables, windows).shape[-1]
+            shape = (batch, *window)
+            channels = len(self._normalization.mean)
+            windows = {"image": jax.ShapeDtypeStruct((*shape, channels), jnp.float32)}
+            windows |= {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name in self.extras}
+            logits_of = functools.partial(self._logits_of, size=window)
+            self._classes = jax.eval_shape(logits_of, variables, windows).shape[-1]
         return self._classes
+
+
+def strip_height(height: int, row_bytes: int) -> int:
+    """Rows of an output strip: at most 128, fewer if they would take more than 32 MiB, and
+    then a power of two."""
+    affordable = max(8, _STRIP_BYTES // row_bytes)
+    return min(_STRIP_ROWS, bucket(height), 1 << (affordable.bit_length() - 1))
+
+
+def strips(
+    height: int, rows: int, reading: Sequence[Interpolation], spread: int
+) -> list[tuple[int, int]]:
+    """Splits output rows into strips of at most `rows`, each of which reads inputs at most
+    `spread` apart in every one of `reading`: as much as the scales' rings hold."""
+    found, top = [], 0
+    while top < height:
+        bottom = min(top + rows, height)
+        for at in reading:
+            while bottom > top + 1 and _spread(at, top, bottom) > spread:
+                bottom -= 1
+        found.append((top, bottom))
+        top = bottom
+    return found
+
+
+def _spread(at: Interpolation, top: int, bottom: int) -> int:
+    low, high = reach(at, top, bottom)
+    return high - low
+
+
+def _within_reach(x: Any) -> Any:
+    """`x` as an array that lies on devices of this process, complete."""
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+        return x
+    if not x.is_fully_replicated:
+        # Every process evaluates its share of the pictures, so all of them take part.
+        if not isinstance(x.sharding, NamedSharding):
+            return multihost_utils.process_allgather(x, tiled=True)
+        everywhere = NamedSharding(x.sharding.mesh, PartitionSpec())
+        x = jax.jit(_identity, out_shardings=everywhere)(x)
+    return x.addressable_data(0)
+
+
+def _identity(x: jax.Array) -> jax.Array:
+    return x
+
+
+def _checked(labels: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """The class map that a `finish` made of probabilities of `shape`, `[H, W, K]`."""
+    found, k = np.asarray(labels), shape[-1]
+    if found.shape != shape[:-1] or found.dtype.kind not in "iu":
+        raise ValueError(
+            f"evaluation.finish: {name} must return integers {shape[:-1]}, "
+            f"not {found.dtype} {found.shape}"
+        )
+    if found.min() < 0 or found.max() >= k:
+        raise ValueError(
+            f"evaluation.finish: {name} returned {found.min()}…{found.max()}; classes are 0…{k - 1}"
+        )
+    return found.astype(np.uint8 if k <= 256 else np.int32)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sdnjax.errors import InputError, unknown
 from sdnjax.settings import check_types, setting
@@ -44,6 +45,14 @@ class Evaluation:
     trimap_widths: tuple[int, ...] = setting(
         (), "widths in pixels of the bands around true boundaries inside which mIoU is counted too"
     )
+    finish: Any = setting(
+        None,
+        "what makes labels of the mean probabilities: a function of them, float32 [H, W, K], and "
+        "the picture, uint8 [H, W, C]; none takes the most probable class",
+    )
+    metrics: tuple[Any, ...] = setting(
+        (), "metrics of one's own, beside those above (sdnjax.metrics.Metric)"
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -78,6 +87,16 @@ class Evaluation:
         widths = self.trimap_widths
         if len(set(widths)) != len(widths) or min(widths, default=1) < 1:
             raise InputError(f"evaluation.trimap_widths must differ and be ≥ 1, not {widths}")
+        if self.finish is not None and not callable(self.finish):
+            raise InputError(
+                "evaluation.finish must be called with probabilities and picture, and be none or "
+                f"a function, not {self.finish!r}"
+            )
+        for metric in self.metrics:
+            if not callable(getattr(metric, "empty", None)):
+                raise InputError(
+                    f"evaluation.metrics must be values with empty(num_classes), not {metric!r}"
+                )
 
 
 # mmsegmentation's test-time augmentation, and the scales of the SDN paper (Sec. 5.1), each with
@@ -156,11 +175,13 @@ def protocol(name: str) -> Evaluation:
 
 def protocol_name(evaluation: Evaluation) -> str:
     """A short name of settings, for files: that of the protocol, or one made of what differs
-    from the default."""
-    how_fast = {"batch_size": Evaluation.batch_size}
+    from the default, and the name of `finish`."""
+    finish = [] if evaluation.finish is None else [finish_name(evaluation.finish)]
+    # How fast it goes, and what is counted besides, make no other protocol.
+    usual = {"batch_size": Evaluation.batch_size, "metrics": (), "finish": None}
     for name, published in PROTOCOLS.items():
-        if dataclasses.replace(evaluation, **how_fast) == published:
-            return name
+        if dataclasses.replace(evaluation, **usual) == published:
+            return "_".join([name, *finish])
     parts = [evaluation.mode]
     if evaluation.mode == "slide":
         parts[0] += f"{_size(evaluation.window)}-{_size(evaluation.stride)}"
@@ -168,7 +189,14 @@ def protocol_name(evaluation: Evaluation) -> str:
         parts.append(f"resize{_size(evaluation.resize_to)}")
     if evaluation.scales != (1.0,):
         parts.append("scales" + "-".join(f"{s:g}" for s in evaluation.scales))
-    return "_".join([*parts, "flip"] if evaluation.flip else parts)
+    if evaluation.flip:
+        parts.append("flip")
+    return "_".join([*parts, *finish])
+
+
+def finish_name(finish: Any) -> str:
+    """What a `finish` is called: the name of the function, or of the value's class."""
+    return re.sub(r"\W", "", getattr(finish, "__name__", type(finish).__name__))
 
 
 def _size(pair: tuple[int, int]) -> str:

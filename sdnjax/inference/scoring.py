@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -28,7 +28,6 @@ def evaluate(
     variables: Any,
     examples: Iterable[LabelledImage],
     *,
-    normalize: Callable[[np.ndarray], np.ndarray],
     num_classes: int,
     protocol: Evaluation,
 ) -> SegmentationMetrics:
@@ -37,10 +36,11 @@ def evaluate(
     Args:
       predictor: made for `protocol`.
       variables: the network's; placed on the predictor's devices here.
-      examples: this process's share of the data set.
-      normalize: uint8 image → the float32 image that the network expects.
+      examples: this process's share of the data set; what the network asks for beside the image,
+        `superpixels`, they have as an attribute.
+      num_classes: K.
 
-    Raises: InputError if there is no example.
+    Raises: InputError if there is no example, or one lacks what the network asks for.
     """
     metrics = SegmentationMetrics.empty(
         num_classes,
@@ -50,10 +50,12 @@ def evaluate(
         boundary_absent=protocol.boundary_absent,
         boundary_iou_ratio=protocol.boundary_iou_ratio,
         trimap_widths=protocol.trimap_widths,
+        metrics=protocol.metrics,
     )
     variables = predictor.place(variables)
     for group in groups_of_one_size(examples, protocol.batch_size):
-        predictions = predictor.labels(variables, [normalize(e.image) for e in group])
+        extras = [extras_of(e, predictor.extras) for e in group]
+        predictions = predictor.labels(variables, [e.image for e in group], extras)
         for example, prediction in zip(group, predictions, strict=True):
             metrics = metrics.update(example.label, prediction, example.name)
     if jax.process_count() > 1:
@@ -63,6 +65,15 @@ def evaluate(
     if metrics.images == 0:
         raise InputError("evaluation saw no readable image: is the split empty?")
     return metrics
+
+
+def extras_of(example: LabelledImage, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """What a network asks for by `names`. Raises InputError that names the example without it."""
+    extras = {name: getattr(example, name, None) for name in names}
+    for name, value in extras.items():
+        if value is None:
+            raise InputError(f"{example.name} has no {name}, which the network needs")
+    return extras
 
 
 def sum_over_processes(array: np.ndarray) -> np.ndarray:

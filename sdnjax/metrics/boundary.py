@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from sdnjax.metrics.class_bits import boundary_words, class_words, count_bits, dilated_at
-from sdnjax.metrics.inputs import check_classes, check_map, check_pair
+from sdnjax.metrics.inputs import IGNORE, Pair, check_pair
+from sdnjax.metrics.metric import sum_field
 from sdnjax.metrics.ratios import known_mean, quotient
 
 ABSENT_RULES = ("one", "skip")
@@ -44,7 +46,7 @@ def boundary_f_scores(
     thresholds: Sequence[float] = (1, 3),
     *,
     absent: str = "one",
-    ignore: int = 255,
+    ignore: int = IGNORE,
     name: str | None = None,
 ) -> np.ndarray:
     """Boundary F-measure of every class in one image.
@@ -79,13 +81,17 @@ def boundary_f_scores(
       ValueError: anything else that is wrong with the arguments.
     """
     _check_absent(absent)
-    label, prediction, void = check_pair(label, prediction, num_classes, ignore, name)
-    check_map(label)
-    radii = [threshold_radius(threshold, *label.shape) for threshold in thresholds]
+    return _scores(check_pair(label, prediction, num_classes, ignore, name), thresholds, absent)
+
+
+def _scores(pair: Pair, thresholds: Sequence[float], absent: str) -> np.ndarray:
+    """`boundary_f_scores` of a checked pair."""
+    codes, num_classes = pair.codes, pair.num_classes
+    radii = [threshold_radius(threshold, *codes[0].shape) for threshold in thresholds]
     scores = np.full((num_classes, len(radii)), 1.0 if absent == "one" else np.nan)
     if not radii:
         return scores
-    for classes, true_words, predicted_words in class_words(label, prediction, void, num_classes):
+    for classes, true_words, predicted_words in class_words(codes, num_classes):
         true_edges, predicted_edges = boundary_words(true_words), boundary_words(predicted_words)
         precision = _share_near(predicted_edges, true_edges, radii, classes.size)
         recall = _share_near(true_edges, predicted_edges, radii, classes.size)
@@ -113,83 +119,52 @@ def _check_absent(absent: str) -> None:
         raise ValueError(f"absent must be one of {ABSENT_RULES}, got {absent!r}")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class BoundaryF:
     """Boundary F-measure of a set: mean over images per class, then over classes.
 
+    Scores: `boundary_f`, {threshold: F}, of the set and of each class; a class that was never
+    counted is left out of the mean.
+
     Attributes:
+      thresholds, absent: as in `boundary_f_scores`.
       scores: float64 [K, T], F of each class and threshold summed over the images.
       images: int64 [K], in how many images the class was counted.
-      thresholds, absent, ignore: as in `boundary_f_scores`.
+
+    Raises: ValueError for settings that make no sense.
     """
 
-    scores: np.ndarray
-    images: np.ndarray
-    thresholds: tuple[float, ...]
-    absent: str
-    ignore: int
+    thresholds: tuple[float, ...] = (1, 3)
+    absent: str = "one"
+    scores: np.ndarray = sum_field()
+    images: np.ndarray = sum_field()
 
-    @classmethod
-    def empty(
-        cls,
-        num_classes: int,
-        thresholds: Sequence[float] = (1, 3),
-        absent: str = "one",
-        ignore: int = 255,
-    ) -> BoundaryF:
-        """The state before the first image. Raises ValueError for settings that make no sense."""
-        check_classes(num_classes, ignore)
-        _check_absent(absent)
-        for threshold in thresholds:
+    def __post_init__(self) -> None:
+        _check_absent(self.absent)
+        for threshold in self.thresholds:
             threshold_radius(threshold, 1, 1)
-        names = [threshold_name(threshold) for threshold in thresholds]
-        if len(set(names)) != len(names):
-            raise ValueError(f"boundary thresholds must differ, got {tuple(thresholds)}")
-        scores = np.zeros((num_classes, len(thresholds)), np.float64)
-        return cls(scores, np.zeros(num_classes, np.int64), tuple(thresholds), absent, ignore)
+        if len(set(map(threshold_name, self.thresholds))) != len(self.thresholds):
+            raise ValueError(f"boundary thresholds must differ, got {self.thresholds}")
 
-    @property
-    def num_classes(self) -> int:
-        return self.scores.shape[0]
+    def empty(self, num_classes: int) -> BoundaryF:
+        """The state before the first image."""
+        scores = np.zeros((num_classes, len(self.thresholds)), np.float64)
+        return dataclasses.replace(self, scores=scores, images=np.zeros(num_classes, np.int64))
 
-    def update(
-        self, label: np.ndarray, prediction: np.ndarray, name: str | None = None
-    ) -> BoundaryF:
-        """The state with one more image, both maps [H, W]; see `boundary_f_scores`."""
-        scores = boundary_f_scores(
-            label,
-            prediction,
-            self.num_classes,
-            self.thresholds,
-            absent=self.absent,
-            ignore=self.ignore,
-            name=name,
-        )
+    def update(self, pair: Pair) -> BoundaryF:
+        """The state with one more image, maps [H, W]; see `boundary_f_scores`."""
         if not self.thresholds:
             return self
+        scores = _scores(pair, self.thresholds, self.absent)
         return dataclasses.replace(
             self,
             scores=self.scores + np.nan_to_num(scores, nan=0.0),
             images=self.images + ~np.isnan(scores[:, 0]),  # counted at one radius, counted at all
         )
 
-    def merge(self, other: BoundaryF) -> BoundaryF:
-        """The state of both sets together. Raises ValueError if their settings differ."""
-        if self._settings() != other._settings():
-            raise ValueError(
-                f"cannot merge (num_classes, thresholds, absent, ignore) = {self._settings()} "
-                f"with {other._settings()}"
-            )
-        return dataclasses.replace(
-            self, scores=self.scores + other.scores, images=self.images + other.images
-        )
-
-    def compute(self) -> dict[str, np.ndarray]:
-        """`mean` [T] and `per_class` [K, T], in 0…1; a class that was never counted is NaN and
-        left out of the mean."""
+    def compute(self) -> dict[str, Any]:
+        """`boundary_f` of the set and, as arrays [K], `per_class`."""
         per_class = quotient(self.scores, self.images[:, None])
-        mean = np.array([known_mean(column) for column in per_class.T], np.float64)
-        return {"mean": mean, "per_class": per_class}
-
-    def _settings(self) -> tuple:
-        return self.num_classes, self.thresholds, self.absent, self.ignore
+        columns = dict(zip(map(threshold_name, self.thresholds), per_class.T, strict=True))
+        mean = {name: known_mean(column) for name, column in columns.items()}
+        return {"boundary_f": mean, "per_class": {"boundary_f": columns}}

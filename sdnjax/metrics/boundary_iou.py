@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
-from sdnjax.metrics.inputs import check_classes, check_map, check_pair, class_codes
+from sdnjax.metrics.inputs import IGNORE, Pair, check_pair
+from sdnjax.metrics.metric import sum_field
 from sdnjax.metrics.ratios import known_mean, quotient
 
 
@@ -57,7 +59,7 @@ def boundary_iou_counts(
     num_classes: int,
     ratio_of_diagonal: float = 0.02,
     *,
-    ignore: int = 255,
+    ignore: int = IGNORE,
     name: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels in the intersection and union of the boundary bands of each class, in one image.
@@ -84,11 +86,13 @@ def boundary_iou_counts(
       InputError: a label is neither in 0…K−1 nor `ignore`.
       ValueError: anything else that is wrong with the arguments.
     """
-    label, prediction, void = check_pair(label, prediction, num_classes, ignore, name)
-    check_map(label)
-    width = band_width(ratio_of_diagonal, *label.shape)
-    true = class_codes(label, void, num_classes)
-    predicted = class_codes(prediction, void, num_classes)
+    return _counts(check_pair(label, prediction, num_classes, ignore, name), ratio_of_diagonal)
+
+
+def _counts(pair: Pair, ratio_of_diagonal: float) -> tuple[np.ndarray, np.ndarray]:
+    """`boundary_iou_counts` of a checked pair."""
+    true, predicted = pair.codes
+    num_classes, width = pair.num_classes, band_width(ratio_of_diagonal, *true.shape)
     true_band, predicted_band = boundary_band(true, width), boundary_band(predicted, width)
 
     def per_class(values: np.ndarray) -> np.ndarray:
@@ -99,63 +103,46 @@ def boundary_iou_counts(
     return intersection, sizes - intersection
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class BoundaryIoU:
     """Boundary IoU of a set.
 
     A choice of this library: intersections and unions are summed over the whole set before the
     quotient, as mIoU does; the mean is over classes whose union is not empty.
 
+    Scores: `boundary_iou` of the set and of each class.
+
     Attributes:
-      intersections, unions: int64 [K], pixels summed over the images.
       ratio: band width in parts of the image diagonal.
-      ignore: label of the void pixels.
+      intersections, unions: int64 [K], pixels summed over the images.
+
+    Raises: ValueError for a ratio outside (0, 1).
     """
 
-    intersections: np.ndarray
-    unions: np.ndarray
-    ratio: float
-    ignore: int
+    ratio: float = 0.02
+    intersections: np.ndarray = sum_field()
+    unions: np.ndarray = sum_field()
 
-    @classmethod
-    def empty(cls, num_classes: int, ratio: float = 0.02, ignore: int = 255) -> BoundaryIoU:
-        """The state before the first image. Raises ValueError for settings that make no sense."""
-        check_classes(num_classes, ignore)
-        if not 0 < ratio < 1:
-            raise ValueError(f"boundary IoU ratio must lie in (0, 1), got {ratio!r}")
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"boundary IoU ratio must lie in (0, 1), got {self.ratio!r}")
+
+    def empty(self, num_classes: int) -> BoundaryIoU:
+        """The state before the first image."""
         zeros = np.zeros(num_classes, np.int64)
-        return cls(zeros, zeros, ratio, ignore)
+        return dataclasses.replace(self, intersections=zeros, unions=zeros)
 
-    @property
-    def num_classes(self) -> int:
-        return self.unions.shape[0]
-
-    def update(
-        self, label: np.ndarray, prediction: np.ndarray, name: str | None = None
-    ) -> BoundaryIoU:
-        """The state with one more image, both maps [H, W]; see `boundary_iou_counts`."""
-        intersection, union = boundary_iou_counts(
-            label, prediction, self.num_classes, self.ratio, ignore=self.ignore, name=name
-        )
+    def update(self, pair: Pair) -> BoundaryIoU:
+        """The state with one more image, maps [H, W]; see `boundary_iou_counts`."""
+        intersection, union = _counts(pair, self.ratio)
         return dataclasses.replace(
             self,
             intersections=self.intersections + intersection,
             unions=self.unions + union,
         )
 
-    def merge(self, other: BoundaryIoU) -> BoundaryIoU:
-        """The state of both sets together. Raises ValueError if their settings differ."""
-        mine = (self.num_classes, self.ratio, self.ignore)
-        theirs = (other.num_classes, other.ratio, other.ignore)
-        if mine != theirs:
-            raise ValueError(f"cannot merge (num_classes, ratio, ignore) = {mine} with {theirs}")
-        return dataclasses.replace(
-            self,
-            intersections=self.intersections + other.intersections,
-            unions=self.unions + other.unions,
-        )
-
-    def compute(self) -> dict[str, float | np.ndarray]:
-        """`mean`, a float, and `per_class` [K], in 0…1; NaN for a class that never occurred."""
+    def compute(self) -> dict[str, Any]:
+        """`boundary_iou` of the set and, as an array [K], `per_class`; NaN for a class that
+        never occurred."""
         per_class = quotient(self.intersections, self.unions)
-        return {"mean": known_mean(per_class), "per_class": per_class}
+        return {"boundary_iou": known_mean(per_class), "per_class": {"boundary_iou": per_class}}

@@ -9,26 +9,22 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sdnjax.metrics.inputs import class_codes
-
 _WORDS = (np.uint8, np.uint16, np.uint32, np.uint64)
 WORD_BITS = 64
 
 
 def class_words(
-    label: np.ndarray, prediction: np.ndarray, void: np.ndarray, num_classes: int
+    codes: tuple[np.ndarray, np.ndarray], num_classes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield `(classes, label words, prediction words)`, up to 64 classes at a time.
 
-    Only classes that occur outside `void` take a bit, and words are as narrow as they can be.
-    Void pixels are 0 in both maps. `classes` [n] lists the class of bit 0, 1, …
+    Only classes that occur take a bit, and words are as narrow as they can be. Void pixels are 0
+    in both maps. `classes` [n] lists the class of bit 0, 1, …
 
     Args:
-      label, prediction: integers [H, W] in 0…K−1 wherever `void` is False.
-      void: bool [H, W].
+      codes: label and prediction, integers [H, W] in 0…K−1, K for void pixels (`Pair.codes`).
       num_classes: K.
     """
-    codes = [class_codes(values, void, num_classes) for values in (label, prediction)]
     occurs = sum(np.bincount(each.ravel(), minlength=num_classes + 1) for each in codes)
     present = np.flatnonzero(occurs[:num_classes])
     for start in range(0, present.size, WORD_BITS):

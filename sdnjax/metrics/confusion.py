@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from sdnjax.metrics.inputs import check_classes, check_pair
+from sdnjax.metrics.inputs import IGNORE, Pair, check_pair
+from sdnjax.metrics.metric import sum_field
 from sdnjax.metrics.ratios import known_mean, quotient
 
 
@@ -14,7 +16,7 @@ def confusion_matrix(
     label: np.ndarray,
     prediction: np.ndarray,
     num_classes: int,
-    ignore: int = 255,
+    ignore: int = IGNORE,
     name: str | None = None,
 ) -> np.ndarray:
     """Number of pixels of each (true class, predicted class).
@@ -33,16 +35,27 @@ def confusion_matrix(
       InputError: a label is neither in 0…K−1 nor `ignore`.
       ValueError: shapes differ, a prediction lies outside 0…K−1, `ignore` is a real class.
     """
-    label, prediction, void = check_pair(label, prediction, num_classes, ignore, name)
-    seen = ~void
-    cell = label[seen].astype(np.int64)
+    pair = check_pair(label, prediction, num_classes, ignore, name)
+    return count_pixels(pair, ~pair.void)
+
+
+def count_pixels(pair: Pair, seen: np.ndarray) -> np.ndarray:
+    """int64 [K, K]: the confusion matrix of the pixels that are `seen`, none of them void."""
+    num_classes = pair.num_classes
+    cell = pair.label[seen].astype(np.int64)
     cell *= num_classes
-    cell += prediction[seen].astype(np.int64)
+    cell += pair.prediction[seen].astype(np.int64)
     counts = np.bincount(cell, minlength=num_classes * num_classes)
     return counts.astype(np.int64, copy=False).reshape(num_classes, num_classes)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
+    """float64 […, K] of confusion matrices […, K, K]; NaN for a class in neither map."""
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return quotient(right, confusion.sum(axis=-1) + confusion.sum(axis=-2) - right)
+
+
+@dataclasses.dataclass(frozen=True)
 class MeanIoU:
     """mIoU and its relatives from one confusion matrix, summed over the whole set.
 
@@ -55,50 +68,32 @@ class MeanIoU:
       pixel accuracy = Σ TP / Σ pixels
       share = (TP + FN) / Σ pixels         of the true pixels
 
-    Ground-truth `ignore` pixels count nowhere.
+    Scores: `mIoU`, `pixel_accuracy`, `mean_accuracy`; of each class `iou`, `accuracy`, `share`.
 
     Attributes:
       confusion: int64 [K, K], rows the truth, columns the prediction.
-      ignore: the label that counts nowhere.
     """
 
-    confusion: np.ndarray
-    ignore: int
+    confusion: np.ndarray = sum_field()
 
-    @classmethod
-    def empty(cls, num_classes: int, ignore: int = 255) -> MeanIoU:
-        """The state before the first image. Raises ValueError if `ignore` is a real class."""
-        check_classes(num_classes, ignore)
-        return cls(np.zeros((num_classes, num_classes), np.int64), ignore)
+    def empty(self, num_classes: int) -> MeanIoU:
+        """The state before the first image."""
+        return dataclasses.replace(self, confusion=np.zeros((num_classes, num_classes), np.int64))
 
-    @property
-    def num_classes(self) -> int:
-        return self.confusion.shape[0]
-
-    def update(self, label: np.ndarray, prediction: np.ndarray, name: str | None = None) -> MeanIoU:
-        """The state with one more picture (or batch); arguments as in `confusion_matrix`."""
-        counts = confusion_matrix(label, prediction, self.num_classes, self.ignore, name)
+    def update(self, pair: Pair) -> MeanIoU:
+        """The state with one more picture (or batch)."""
+        counts = count_pixels(pair, ~pair.void)
         return dataclasses.replace(self, confusion=self.confusion + counts)
 
-    def merge(self, other: MeanIoU) -> MeanIoU:
-        """The state of both sets together. Raises ValueError if they count different classes."""
-        mine, theirs = (self.num_classes, self.ignore), (other.num_classes, other.ignore)
-        if mine != theirs:
-            raise ValueError(f"cannot merge (num_classes, ignore) = {mine} with {theirs}")
-        return dataclasses.replace(self, confusion=self.confusion + other.confusion)
-
-    def compute(self) -> dict[str, float | np.ndarray]:
-        """Scores in 0…1: floats `mIoU`, `pixel_accuracy`, `mean_accuracy` and arrays [K] `iou`,
-        `accuracy`, `share`. What is not defined (an absent class, an empty set) is NaN."""
-        right = np.diagonal(self.confusion)
-        true, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        iou = quotient(right, true + predicted - right)
-        accuracy = quotient(right, true)
+    def compute(self) -> dict[str, Any]:
+        """Floats for the set and arrays [K] in `per_class`. What is not defined (an absent
+        class, an empty set) is NaN."""
+        right, true = np.diagonal(self.confusion), self.confusion.sum(axis=1)
+        iou, accuracy = intersection_over_union(self.confusion), quotient(right, true)
+        share = quotient(true, true.sum())
         return {
             "mIoU": known_mean(iou),
             "pixel_accuracy": float(quotient(right.sum(), true.sum())),
             "mean_accuracy": known_mean(accuracy),
-            "iou": iou,
-            "accuracy": accuracy,
-            "share": quotient(true, true.sum()),
+            "per_class": {"iou": iou, "accuracy": accuracy, "share": share},
         }

@@ -1,35 +1,67 @@
-"""What every metric asks of its inputs, checked in one place."""
+"""One image's labels and predictions, checked once for all metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
 
 import numpy as np
 
 from sdnjax.errors import InputError
 
+# The value of `sdnjax.ops.labels.IGNORE` (tested): importing that would import JAX, and metrics
+# do without.
+IGNORE = 255
+
 _SHOWN_VALUES = 8
 
 
-def check_classes(num_classes: int, ignore: int) -> None:
-    """Refuse an `ignore` value that is a real class: its pixels would silently vanish.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """What a metric counts: labels and predictions that `check_pair` has found in order.
 
-    Raises:
-      ValueError: `num_classes` is below 1, or 0 ≤ `ignore` < `num_classes`.
+    Attributes:
+      label: integers of any shape, 0…K−1 outside `void`.
+      prediction: integers 0…K−1 of the same shape.
+      void: bool of the same shape, the pixels that count nowhere.
+      num_classes: K.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    if 0 <= ignore < num_classes:
-        raise ValueError(
-            f"ignore={ignore} is a real class: classes are 0…{num_classes - 1}, "
-            f"the ignore value must lie outside"
+
+    label: np.ndarray
+    prediction: np.ndarray
+    void: np.ndarray
+    num_classes: int
+
+    @functools.cached_property
+    def codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Label and prediction [H, W] with K in place of the void pixels, in the narrowest
+        unsigned integers: what boundaries are looked for in, made once for all metrics.
+
+        Raises ValueError unless the pair is one map [H, W] with at least one pixel.
+        """
+        check_map(self.label)
+        label, prediction = (
+            class_codes(values, self.void, self.num_classes)
+            for values in (self.label, self.prediction)
         )
+        return label, prediction
 
 
 def check_pair(
     label: np.ndarray,
     prediction: np.ndarray,
     num_classes: int,
-    ignore: int,
+    ignore: int = IGNORE,
     name: str | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Checked arrays `(label, prediction, void)`, all of one shape; `void` is boolean.
+) -> Pair:
+    """The arrays as a `Pair`.
+
+    Args:
+      label: integers of any shape, classes 0…K−1 or `ignore`.
+      prediction: integers 0…K−1 of the same shape.
+      num_classes: K.
+      ignore: label of the pixels that count nowhere; not a real class.
+      name: the file that the label came from, for error messages.
 
     Raises:
       InputError: a label is neither in 0…K−1 nor `ignore`; the message names the file.
@@ -59,19 +91,34 @@ def check_pair(
             f"prediction{'' if name is None else f' for {name}'} holds "
             f"{_listed(prediction[strange])}; allowed are 0…{num_classes - 1}"
         )
-    return label, prediction, void
+    return Pair(label, prediction, void, num_classes)
 
 
-def class_codes(values: np.ndarray, void: np.ndarray, num_classes: int) -> np.ndarray:
-    """`values` with K in place of the void pixels, in the narrowest unsigned integers."""
-    code = np.min_scalar_type(num_classes).type
-    return np.where(void, code(num_classes), values.astype(code))
+def check_classes(num_classes: int, ignore: int = IGNORE) -> None:
+    """Refuse an `ignore` value that is a real class: its pixels would silently vanish.
+
+    Raises:
+      ValueError: `num_classes` is below 1, or 0 ≤ `ignore` < `num_classes`.
+    """
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    if 0 <= ignore < num_classes:
+        raise ValueError(
+            f"ignore={ignore} is a real class: classes are 0…{num_classes - 1}, "
+            f"the ignore value must lie outside"
+        )
 
 
 def check_map(label: np.ndarray) -> None:
     """Raise ValueError unless `label` is one map [H, W] with at least one pixel."""
     if label.ndim != 2 or label.size == 0:
         raise ValueError(f"boundaries need one map [H, W] with pixels, got shape {label.shape}")
+
+
+def class_codes(values: np.ndarray, void: np.ndarray, num_classes: int) -> np.ndarray:
+    """`values` with K in place of the void pixels, in the narrowest unsigned integers."""
+    code = np.min_scalar_type(num_classes).type
+    return np.where(void, code(num_classes), values.astype(code))
 
 
 def _outside(values: np.ndarray, num_classes: int) -> np.ndarray | None:

@@ -5,18 +5,37 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from sdnjax.metrics.boundary import BoundaryF, threshold_name
+from sdnjax.metrics.boundary import BoundaryF
 from sdnjax.metrics.boundary_iou import BoundaryIoU
 from sdnjax.metrics.confusion import MeanIoU
+from sdnjax.metrics.inputs import IGNORE, check_classes, check_map, check_pair
+from sdnjax.metrics.metric import Metric, counted, merged, name_of, started, sums_of, with_sums
 from sdnjax.metrics.trimap import Trimap
+
+
+def library_metrics(
+    boundary_thresholds: Sequence[float] = (1, 3),
+    boundary_absent: str = "one",
+    boundary_iou_ratio: float | None = None,
+    trimap_widths: Sequence[int] = (),
+) -> list[Metric]:
+    """The library's own metrics, in the order of their results. Raises ValueError for settings
+    that make no sense."""
+    chosen: list[Metric] = [MeanIoU(), BoundaryF(tuple(boundary_thresholds), boundary_absent)]
+    if boundary_iou_ratio is not None:
+        chosen.append(BoundaryIoU(boundary_iou_ratio))
+    if trimap_widths:
+        chosen.append(Trimap(tuple(trimap_widths)))
+    return chosen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SegmentationMetrics:
-    """mIoU, boundary F-measure and, if asked, boundary IoU and trimap mIoU of a set of images.
+    """mIoU, boundary F-measure and whatever else is asked for, of a set of images.
 
     Holds sums only, so its size does not grow with the set; states of disjoint parts add up to
     the state of the whole. Counts are int64 and exact; sums of F are float64.
@@ -25,13 +44,18 @@ class SegmentationMetrics:
         for label, prediction, name in pictures:
             metrics = metrics.update(label, prediction, name)
         results = metrics.compute()
+
+    Attributes:
+      states: name → what a metric has counted; `metrics["MeanIoU"].confusion` reads one.
+      images: int64 [], how many.
+      num_classes: K.
+      ignore: label that counts nowhere.
     """
 
-    regions: MeanIoU
-    boundary_f: BoundaryF
-    boundary_iou: BoundaryIoU | None
-    trimap: Trimap
-    images: np.ndarray  # int64 []
+    states: dict[str, Metric]
+    images: np.ndarray
+    num_classes: int
+    ignore: int
 
     @classmethod
     def empty(
@@ -42,7 +66,8 @@ class SegmentationMetrics:
         boundary_iou_ratio: float | None = None,
         *,
         trimap_widths: Sequence[int] = (),
-        ignore: int = 255,
+        metrics: Sequence[Metric] = (),
+        ignore: int = IGNORE,
     ) -> SegmentationMetrics:
         """The state before the first image.
 
@@ -54,19 +79,23 @@ class SegmentationMetrics:
           boundary_iou_ratio: band of the boundary IoU in parts of the diagonal (0.02; 0.005 on
             Cityscapes); None leaves it out.
           trimap_widths: pixels to each side of the true boundaries, see `Trimap`.
+          metrics: others, your own, see `Metric`.
           ignore: label that counts nowhere; not a real class.
 
         Raises:
-          ValueError: a setting that makes no sense.
+          ValueError: a setting that makes no sense, two metrics of one name.
         """
-        band = boundary_iou_ratio
-        return cls(
-            MeanIoU.empty(num_classes, ignore),
-            BoundaryF.empty(num_classes, boundary_thresholds, boundary_absent, ignore),
-            None if band is None else BoundaryIoU.empty(num_classes, band, ignore),
-            Trimap.empty(num_classes, trimap_widths, ignore),
-            np.zeros((), np.int64),
+        check_classes(num_classes, ignore)
+        chosen = library_metrics(
+            boundary_thresholds, boundary_absent, boundary_iou_ratio, trimap_widths
         )
+        states: dict[str, Metric] = {}
+        for metric in (*chosen, *metrics):
+            _put(states, name_of(metric), started(metric, num_classes), "two metrics are named")
+        return cls(states, np.zeros((), np.int64), num_classes, ignore)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.states[name]
 
     def update(
         self, label: np.ndarray, prediction: np.ndarray, name: str | None = None
@@ -82,27 +111,18 @@ class SegmentationMetrics:
           InputError: a label is neither in 0…K−1 nor `ignore`; the message names the file.
           ValueError: shapes differ or are not [H, W], a prediction outside 0…K−1.
         """
-        band = self.boundary_iou
-        return SegmentationMetrics(
-            self.regions.update(label, prediction, name),
-            self.boundary_f.update(label, prediction, name),
-            None if band is None else band.update(label, prediction, name),
-            self.trimap.update(label, prediction, name),
-            self.images + np.ones((), np.int64),
-        )
+        pair = check_pair(label, prediction, self.num_classes, self.ignore, name)
+        check_map(pair.label)
+        states = {key: counted(state, pair) for key, state in self.states.items()}
+        return dataclasses.replace(self, states=states, images=self.images + np.ones((), np.int64))
 
     def merge(self, other: SegmentationMetrics) -> SegmentationMetrics:
         """The state of both sets together. Raises ValueError if their settings differ."""
-        if (self.boundary_iou is None) != (other.boundary_iou is None):
-            raise ValueError("cannot merge metrics with and without boundary IoU")
-        band = self.boundary_iou
-        return SegmentationMetrics(
-            self.regions.merge(other.regions),
-            self.boundary_f.merge(other.boundary_f),
-            None if band is None else band.merge(other.boundary_iou),
-            self.trimap.merge(other.trimap),
-            self.images + other.images,
-        )
+        mine, theirs = ((m.num_classes, m.ignore, sorted(m.states)) for m in (self, other))
+        if mine != theirs:
+            raise ValueError(f"cannot merge (num_classes, ignore, metrics) = {mine} with {theirs}")
+        states = {key: merged(state, other.states[key]) for key, state in self.states.items()}
+        return dataclasses.replace(self, states=states, images=self.images + other.images)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The sums by name, all that has to be added up across processes.
@@ -111,17 +131,11 @@ class SegmentationMetrics:
         send them as bytes or enable it. `with_arrays` refuses what came back narrower.
         """
         arrays = {
-            "confusion": self.regions.confusion,
-            "boundary_f_scores": self.boundary_f.scores,
-            "boundary_f_images": self.boundary_f.images,
-            "images": self.images,
+            f"{name}.{field}": value
+            for name, state in self.states.items()
+            for field, value in sums_of(state).items()
         }
-        if self.boundary_iou is not None:
-            arrays["boundary_iou_intersections"] = self.boundary_iou.intersections
-            arrays["boundary_iou_unions"] = self.boundary_iou.unions
-        for width, regions in zip(self.trimap.widths, self.trimap.regions, strict=True):
-            arrays[f"trimap_{width}px"] = regions.confusion
-        return arrays
+        return arrays | {"images": np.asarray(self.images)}
 
     def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> SegmentationMetrics:
         """The same metrics with these sums, named as `arrays` names them.
@@ -134,72 +148,62 @@ class SegmentationMetrics:
         given = {name: (value.shape, str(value.dtype)) for name, value in sums.items()}
         if given != wanted:
             raise ValueError(f"sums must be {wanted}, got {given}")
-        band = self.boundary_iou
-        inside = (
-            dataclasses.replace(regions, confusion=sums[f"trimap_{width}px"])
-            for width, regions in zip(self.trimap.widths, self.trimap.regions, strict=True)
-        )
-        return SegmentationMetrics(
-            dataclasses.replace(self.regions, confusion=sums["confusion"]),
-            dataclasses.replace(
-                self.boundary_f,
-                scores=sums["boundary_f_scores"],
-                images=sums["boundary_f_images"],
-            ),
-            None
-            if band is None
-            else dataclasses.replace(
-                band,
-                intersections=sums["boundary_iou_intersections"],
-                unions=sums["boundary_iou_unions"],
-            ),
-            dataclasses.replace(self.trimap, regions=tuple(inside)),
-            sums["images"],
-        )
+        states = {
+            name: with_sums(state, {field: sums[f"{name}.{field}"] for field in sums_of(state)})
+            for name, state in self.states.items()
+        }
+        return dataclasses.replace(self, states=states, images=sums["images"])
 
-    def compute(self) -> dict:
+    def compute(self) -> dict[str, Any]:
         """The scores as plain Python values, ready for JSON: scores and shares in 0…1, None
         for what is not defined.
 
         Keys: `mIoU`, `pixel_accuracy`, `mean_accuracy`, `boundary_f` ({`1px`: …}; a part of the
         diagonal is named like `0.0075diagonal`), `boundary_iou` and `trimap_iou` ({`1px`: …}) if
-        asked for, `images`, and `per_class`, a list of {`class`, `iou`, `accuracy`, `share`,
-        `boundary_f`, `boundary_iou` and `trimap_iou` if asked for}.
+        asked for, what metrics of one's own give, `images`, and `per_class`, a list of {`class`,
+        `iou`, `accuracy`, `share`, `boundary_f`, `boundary_iou` and `trimap_iou` if asked for, …}.
+
+        Raises: ValueError if two metrics give scores of one name, or not K of them per class.
         """
-        regions, edges = self.regions.compute(), self.boundary_f.compute()
-        names = [threshold_name(threshold) for threshold in self.boundary_f.thresholds]
-
-        def named(values: np.ndarray) -> dict[str, float | None]:
-            return {name: _plain(value) for name, value in zip(names, values, strict=True)}
-
-        results: dict = {
-            key: _plain(regions[key]) for key in ("mIoU", "pixel_accuracy", "mean_accuracy")
-        }
-        results["boundary_f"] = named(edges["mean"])
-        per_class: list[dict] = [
-            {
-                "class": index,
-                **{key: _plain(regions[key][index]) for key in ("iou", "accuracy", "share")},
-                "boundary_f": named(edges["per_class"][index]),
-            }
-            for index in range(self.regions.num_classes)
+        results: dict[str, Any] = {"images": int(self.images)}
+        columns: dict[str, Any] = {"class": range(self.num_classes)}
+        for name, state in self.states.items():
+            scores = dict(state.compute())
+            for key, column in scores.pop("per_class", {}).items():
+                self._check_column(column, f"{name}: {key}")
+                _put(columns, key, column, f"{name}: there is another column")
+            for key, score in scores.items():
+                _put(results, key, _plain(score), f"{name}: there is another score")
+        del columns["class"]
+        per_class = [
+            {"class": k} | {key: _plain(_row(column, k)) for key, column in columns.items()}
+            for k in range(self.num_classes)
         ]
-        if self.boundary_iou is not None:
-            bands = self.boundary_iou.compute()
-            results["boundary_iou"] = _plain(bands["mean"])
-            for entry, value in zip(per_class, bands["per_class"], strict=True):
-                entry["boundary_iou"] = _plain(value)
-        if self.trimap.widths:
-            inside = self.trimap.compute()
-            widths = [f"{width}px" for width in self.trimap.widths]
-            for entry, values in zip(
-                (results, *per_class), (inside["mean"], *inside["per_class"]), strict=True
-            ):
-                entry["trimap_iou"] = dict(zip(widths, map(_plain, values), strict=True))
-        results["images"] = int(self.images)
-        results["per_class"] = per_class
-        return results
+        images = results.pop("images")  # first, so that no metric could take the name; last to read
+        return results | {"images": images, "per_class": per_class}
+
+    def _check_column(self, column: Any, where: str) -> None:
+        for values in column.values() if isinstance(column, Mapping) else (column,):
+            if np.shape(values) != (self.num_classes,):
+                raise ValueError(
+                    f"{where} must have a value for each of {self.num_classes} classes, "
+                    f"got shape {np.shape(values)}"
+                )
 
 
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def _put(table: dict[str, Any], key: str, value: Any, complaint: str) -> None:
+    if key in table:
+        raise ValueError(f"{complaint} {key!r}")
+    table[key] = value
+
+
+def _row(column: Any, k: int) -> Any:
+    """One class's entry of a column, or of each of several columns."""
+    return {n: v[k] for n, v in column.items()} if isinstance(column, Mapping) else column[k]
+
+
+def _plain(score: Any) -> Any:
+    """A score, or scores by name, as JSON has them."""
+    if isinstance(score, Mapping):
+        return {name: _plain(value) for name, value in score.items()}
+    return None if math.isnan(score) else float(score)

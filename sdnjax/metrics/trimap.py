@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from sdnjax.metrics.confusion import MeanIoU
-from sdnjax.metrics.inputs import check_classes, check_map, check_pair, class_codes
+from sdnjax.metrics.confusion import count_pixels, intersection_over_union
+from sdnjax.metrics.inputs import Pair
+from sdnjax.metrics.metric import sum_field
+from sdnjax.metrics.ratios import known_mean
 
 
 def trimap_bands(codes: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
@@ -54,7 +57,7 @@ def _shifted(step: int) -> tuple[tuple[slice, slice], ...]:
     return (later, earlier), (earlier, later)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Trimap:
     """mIoU of a set inside bands of several widths around the true boundaries.
 
@@ -63,59 +66,40 @@ class Trimap:
     library: Kohli et al., IJCV 2009, and Krähenbühl & Koltun, NeurIPS 2011, who introduced
     trimaps, worked with VOC's.)
 
+    Scores: `trimap_iou`, {width: mIoU}, of the set and of each class.
+
     Attributes:
-      regions: a `MeanIoU` for each width.
       widths: in pixels, see `trimap_bands`.
+      confusion: int64 [T, K, K], a confusion matrix for each width.
+
+    Raises: ValueError for widths that make no sense.
     """
 
-    regions: tuple[MeanIoU, ...]
     widths: tuple[int, ...]
+    confusion: np.ndarray = sum_field()
 
-    @classmethod
-    def empty(cls, num_classes: int, widths: Sequence[int], ignore: int = 255) -> Trimap:
-        """The state before the first image. Raises ValueError for settings that make no sense."""
-        check_classes(num_classes, ignore)
-        whole = all(isinstance(width, int) and width >= 1 for width in widths)
-        if not whole or len(set(widths)) != len(widths):
-            raise ValueError(f"trimap widths must be different whole pixels, got {tuple(widths)}")
-        return cls(tuple(MeanIoU.empty(num_classes, ignore) for _ in widths), tuple(widths))
+    def __post_init__(self) -> None:
+        whole = all(isinstance(width, int) and width >= 1 for width in self.widths)
+        if not whole or len(set(self.widths)) != len(self.widths):
+            raise ValueError(f"trimap widths must be different whole pixels, got {self.widths}")
 
-    def update(self, label: np.ndarray, prediction: np.ndarray, name: str | None = None) -> Trimap:
-        """The state with one more image.
+    def empty(self, num_classes: int) -> Trimap:
+        """The state before the first image."""
+        shape = (len(self.widths), num_classes, num_classes)
+        return dataclasses.replace(self, confusion=np.zeros(shape, np.int64))
 
-        Args:
-          label: integers [H, W], classes 0…K−1 or `ignore`.
-          prediction: integers [H, W] in 0…K−1.
-          name: the file that the label came from, for error messages.
-
-        Raises:
-          InputError: a label is neither in 0…K−1 nor `ignore`.
-          ValueError: anything else that is wrong with the arguments.
-        """
+    def update(self, pair: Pair) -> Trimap:
+        """The state with one more image, maps [H, W]."""
         if not self.widths:
             return self
-        regions = self.regions[0]
-        classes, ignore = regions.num_classes, regions.ignore
-        label, prediction, void = check_pair(label, prediction, classes, ignore, name)
-        check_map(label)
-        bands = trimap_bands(class_codes(label, void, classes), self.widths)
-        updated = (
-            regions.update(label[band], prediction[band], name)
-            for regions, band in zip(self.regions, bands, strict=True)
-        )
-        return dataclasses.replace(self, regions=tuple(updated))
+        bands = trimap_bands(pair.codes[0], self.widths)
+        counts = np.stack([count_pixels(pair, band & ~pair.void) for band in bands])
+        return dataclasses.replace(self, confusion=self.confusion + counts)
 
-    def merge(self, other: Trimap) -> Trimap:
-        """The state of both sets together. Raises ValueError if their settings differ."""
-        if self.widths != other.widths:
-            raise ValueError(f"cannot merge trimap widths {self.widths} with {other.widths}")
-        merged = (a.merge(b) for a, b in zip(self.regions, other.regions, strict=True))
-        return dataclasses.replace(self, regions=tuple(merged))
-
-    def compute(self) -> dict[str, np.ndarray]:
-        """`mean` [T] and `per_class` [K, T], IoU in 0…1; NaN for a class that a band lacks."""
-        scores = [regions.compute() for regions in self.regions]
-        return {
-            "mean": np.array([s["mIoU"] for s in scores], np.float64),
-            "per_class": np.stack([s["iou"] for s in scores], axis=1),
-        }
+    def compute(self) -> dict[str, Any]:
+        """`trimap_iou` of the set and, as arrays [K], `per_class`; NaN for a class that a band
+        lacks."""
+        names = [f"{width}px" for width in self.widths]
+        columns = dict(zip(names, intersection_over_union(self.confusion), strict=True))
+        mean = {name: known_mean(column) for name, column in columns.items()}
+        return {"trimap_iou": mean, "per_class": {"trimap_iou": columns}}

@@ -12,20 +12,17 @@ from flax import linen as nn
 
 from sdnjax.errors import InputError, unknown
 from sdnjax.models.zoo import check_name, check_part, create_model
-from sdnjax.ops.sdc import IMPLEMENTATIONS, Implementation
+from sdnjax.ops.sdc import IMPLEMENTATIONS
 from sdnjax.ops.similarity import SIMILARITIES
 from sdnjax.settings import check_types, setting
-
-SimilarityName = Literal["charbonnier", "relative", "gaussian", "cosine", "constant"]
-ImplementationName = Literal["pallas_gpu", "xla", "reference"]
 
 
 @dataclass(frozen=True)
 class Neck:
     """The SDN neck; `operator="none"` is the network without it.
 
-    `similarity` may be a function of your own of two maps (see `sdnjax.ops.similarity_maps`), and
-    `implementation` one in the place of Eq. 5 (see `sdnjax.ops.semantic_difference_conv`).
+    In Python `similarity` may also be a function of two maps, and `implementation` a function
+    in the place of Eq. 5; see `sdnjax.ops.similarity_maps` and `semantic_difference_conv`.
     """
 
     operator: Literal["sdc", "conv", "cdc", "none"] = setting(
@@ -33,15 +30,16 @@ class Neck:
     )
     kernel_size: int = setting(3, "taps on each side of the operator's kernel")
     dilation: int = setting(1, "spacing of the taps")
-    similarity: SimilarityName | Callable[..., jax.Array] = setting(
-        "charbonnier", "similarity S of the guidance at two pixels"
-    )
+    similarity: (
+        Literal["charbonnier", "relative", "gaussian", "cosine", "constant"]
+        | Callable[[jax.Array, jax.Array], jax.Array]
+    ) = setting("charbonnier", "similarity S of the guidance at two pixels")
     boundary: Literal["no_flux", "zeros"] = setting("no_flux", "taps outside the image")
     reduction: int = setting(1, "the operator works on 1/reduction of the channels")
     guidance_channels: int | None = setting(None, "channels of Φ; none: those of its input")
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
-    implementation: ImplementationName | Implementation | None = setting(
-        None, "what computes sdc; none: the fastest that serves"
+    implementation: Literal["pallas_gpu", "xla", "reference"] | Callable[..., jax.Array] | None = (
+        setting(None, "what computes sdc; none: the fastest that serves")
     )
 
     def __post_init__(self) -> None:
@@ -59,14 +57,13 @@ class Neck:
 
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
-        reason = f"model.neck.operator is {self.operator}"
-        guided = ("similarity", "boundary", "guidance_channels", "stop_guidance_gradient")
-        guided += ("implementation",)
         if self.operator == "sdc":
             return {}
-        if self.operator != "none":
-            return dict.fromkeys(guided, reason)
-        return dict.fromkeys((*guided, "kernel_size", "dilation", "reduction"), reason)
+        names = ["similarity", "boundary", "guidance_channels", "stop_guidance_gradient"]
+        names += ["implementation"]
+        if self.operator == "none":
+            names += ["kernel_size", "dilation", "reduction"]
+        return dict.fromkeys(names, f"model.neck.operator is {self.operator}")
 
 
 @dataclass(frozen=True)
@@ -100,11 +97,19 @@ class Model:
         check_types(self)
         check_name(self.name)
 
+    def unused(self) -> dict[str, str]:
+        """The settings that have no effect beside the others, and why."""
+        with_stem = ("fcn_r", "fpn_r", "deeplab")
+        found = {}
+        if not self.name.startswith(with_stem):
+            found["stem"] = f"{self.name} has another stem"
+        if self.name.startswith("segmenter"):
+            found["dropout"] = f"{self.name} has none"
+        return found
+
     def build(self, num_classes: int, dtype: Any = None) -> nn.Module:
         """The Linen module; `dtype` in place of the settings', for float64."""
-        neck = {"neck": self.neck}
-        if isinstance(self.neck, Neck):
-            neck = {"neck": "sdn", **vars(self.neck)}
+        neck = {"neck": "sdn", **vars(self.neck)} if isinstance(self.neck, Neck) else None
         return create_model(
             self.name,
             num_classes=num_classes,
@@ -114,5 +119,5 @@ class Model:
             align_corners=self.align_corners,
             stem=self.stem,
             dtype=dtype or jnp.dtype(self.dtype),
-            **neck,
+            **({"neck": self.neck} if neck is None else neck),
         )

@@ -1,11 +1,21 @@
-"""Operators: arrays in, arrays out. No Flax, no state, no parameters of their own. NHWC."""
+"""Operators: arrays in, arrays out. No Flax, no state, no parameters of their own. NHWC.
 
-from sdnjax.ops.augment import augment_batch
-from sdnjax.ops.difference_conv import central_difference_conv
-from sdnjax.ops.diffusion import anisotropic_diffusion
-from sdnjax.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
-from sdnjax.ops.sdc import semantic_difference_conv, which_implementation
-from sdnjax.ops.similarity import similarity_maps
+Names are looked up when first used, so that what needs a constant of this package alone (the
+processes that read images, above all) does not import JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdnjax.ops.augment import augment_batch
+    from sdnjax.ops.difference_conv import central_difference_conv
+    from sdnjax.ops.diffusion import anisotropic_diffusion
+    from sdnjax.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
+    from sdnjax.ops.sdc import semantic_difference_conv, which_implementation
+    from sdnjax.ops.similarity import similarity_maps
 
 __all__ = [
     "anisotropic_diffusion",
@@ -18,3 +28,25 @@ __all__ = [
     "similarity_maps",
     "which_implementation",
 ]
+
+_HOME = {
+    "anisotropic_diffusion": "diffusion",
+    "augment_batch": "augment",
+    "central_difference_conv": "difference_conv",
+    "resize_bicubic": "resize",
+    "resize_bilinear": "resize",
+    "resize_nearest": "resize",
+    "semantic_difference_conv": "sdc",
+    "similarity_maps": "similarity",
+    "which_implementation": "sdc",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -18,10 +18,10 @@ import numpy as np
 from jax import lax
 
 from sdnjax.ops.colours import distort_colours
+from sdnjax.ops.labels import IGNORE
 
 DRAWS = 34
 _TRIES = 10
-_IGNORE = 255
 
 Array = jax.Array
 
@@ -106,7 +106,7 @@ def augment(
     def sampled(array: Array, beyond: int) -> Array:
         return jnp.where(inside, _nearest(array, size, i, j).astype(jnp.int32), beyond)
 
-    result = {"image": jnp.stack(channels, -1), "label": sampled(label, _IGNORE)}
+    result = {"image": jnp.stack(channels, -1), "label": sampled(label, IGNORE)}
     return result if superpixels is None else {**result, "superpixels": sampled(superpixels, -1)}
 
 
@@ -155,7 +155,7 @@ def random_window(
 
     def is_dull(attempt: Array) -> Array:
         i, j = _positions(corners[attempt], extent, crop_size, False)
-        window = jnp.where(inside, _nearest(label, size, i, j), np.uint8(_IGNORE))
+        window = jnp.where(inside, _nearest(label, size, i, j), np.uint8(IGNORE))
         counts = jnp.sum(window[None] == classes, axis=(1, 2), dtype=jnp.int32)
         largest, total = jnp.max(counts), jnp.sum(counts)
         share_exceeded = largest.astype(jnp.float32) > np.float32(max_class_share) * total.astype(

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import v1 as ocp
 
 from sdnjax.errors import InputError, RunError
 from sdnjax.files import write_atomically
+from sdnjax.models.old_layout import old_leaves
 from sdnjax.training.state import TrainState
 
 SEAL = "sdnjax.json"
@@ -116,9 +118,12 @@ def load_items(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
       InputError: a file is missing, cut short or changed, or a shape does not fit.
     """
     _verify(path, tuple(abstract))
-    _check_shapes(path, {k: v for k, v in abstract.items() if k != "training"})
-    full = {k: v for k, v in abstract.items() if jax.tree.leaves(v)}
-    return {**abstract, **ocp.load_checkpointables(path.absolute(), full)}
+    moved = _moved_since(path, abstract["params"]) if "params" in abstract else {}
+    there = _rename(abstract, moved)
+    _check_shapes(path, {k: v for k, v in there.items() if k != "training"})
+    full = {k: v for k, v in there.items() if jax.tree.leaves(v)}
+    loaded = {**there, **ocp.load_checkpointables(path.absolute(), full)}
+    return _rename(loaded, {old: new for new, old in moved.items()})
 
 
 def restore_state(path: Path, abstract: TrainState) -> TrainState:
@@ -132,6 +137,39 @@ def _items_of(state: TrainState) -> dict[str, Any]:
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     items = {name: fields.pop(name) for name in state.variables}
     return {**items, "training": fields}
+
+
+def _moved_since(path: Path, params: Any) -> dict[str, str]:
+    """Of parameters that lie elsewhere in an older checkpoint: path here → path there."""
+    metadata = ocp.checkpointables_metadata(path.absolute()).metadata
+    saved, here = _paths(metadata["params"]), _paths(params)
+    try:
+        found = old_leaves(saved, here)
+    except InputError:  # another network; comparing shapes will say so
+        return {}
+    return found if any(new != old for new, old in found.items()) else {}
+
+
+def _rename(tree: Any, names: dict[str, str]) -> Any:
+    """`tree` with the leaves of parameters, and of what has their structure, under other names.
+
+    An optimizer's state holds trees like that of the parameters.
+    """
+
+    def is_like_params(node: Any) -> bool:
+        return isinstance(node, dict) and _paths(node) == names.keys()
+
+    def rename(node: Any) -> Any:
+        if not is_like_params(node):
+            return node
+        flat = flatten_dict(node, sep="/")
+        return unflatten_dict({names[path]: leaf for path, leaf in flat.items()}, sep="/")
+
+    return jax.tree.map(rename, tree, is_leaf=is_like_params) if names else tree
+
+
+def _paths(tree: Any) -> set[str]:
+    return set(flatten_dict(tree, sep="/"))
 
 
 def _step_folders(directory: Path) -> list[int]:

@@ -108,7 +108,7 @@ def network_inputs(
 ) -> dict[str, Any]:
     """The extra inputs that the network names, of a normalised batch."""
     available = dict(batch)
-    if "picture" in inputs_of(network):
+    if "picture" in inputs_of(network) and "picture" not in batch:
         available["picture"] = normalization.picture(batch["image"])
     return select_inputs(network, available)
 

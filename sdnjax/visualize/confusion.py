@@ -112,7 +112,8 @@ def _upwards(
     bottom: int,
 ) -> None:
     """Text that runs upwards: its line centred at x = `middle`, its first letter at `bottom`."""
-    length, height = math.ceil(font.getlength(text)), math.ceil(1.4 * font.size)
+    length = math.ceil(font.getlength(text))
+    height = math.ceil(1.4 * getattr(font, "size", 12))  # without FreeType: a font of one size
     strip = Image.new("RGB", (length, height), _PAPER)
     ImageDraw.Draw(strip).text((0, height // 2), text, _INK, font, anchor="lm")
     picture.paste(strip.rotate(90, expand=True), (middle - height // 2, bottom - length))

@@ -57,7 +57,7 @@ def overlay(
         raise ValueError(f"opacity must lie in [0, 1], got {opacity}")
     colors = colorize(label, palette).astype(np.float32)
     mixed = image + np.float32(opacity) * (colors - image)
-    known = _known(label, len(palette))[..., None]
+    known = _known(label, len(palette_array(palette)))[..., None]
     return np.where(known, np.rint(mixed).astype(np.uint8), image)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from sdnjax.data.label_spaces import label_space
+from sdnjax.data.sets import label_space
 
 
 def labels_of(camvid, names):

@@ -8,7 +8,7 @@ import sdnjax.commands.predict
 from sdnjax.commands.predict import predict_pictures
 from sdnjax.commands.submission import check_names, class_values
 from sdnjax.commands.trained import Trained
-from sdnjax.data.label_spaces import label_space
+from sdnjax.data.sets import label_space
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from tests.inference.fake import Fake

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sdnjax.data.data_settings import Data
-from sdnjax.data.evaluation import evaluation_examples
-from sdnjax.data.pipeline import train_batches
+from sdnjax.data.pipeline.batches import train_batches
+from sdnjax.data.pipeline.in_order import evaluation_examples
 from sdnjax.data.sources import open_source
 
 ROOT = Path(os.environ.get("SDNJAX_DATA", "")) / "camvid"

@@ -2,10 +2,9 @@ import os
 import subprocess
 import sys
 
-LIGHT = ["", ".archives", ".buckets", ".builders", ".cache", ".config", ".evaluation"]
-LIGHT += [".examine", ".examples", ".images", ".items", ".label_spaces", ".layouts", ".mat"]
-LIGHT += [".label_spaces.class_file", ".prepare", ".prepared", ".shapes", ".sources"]
-LIGHT += [".statistics", ".superpixels"]
+LIGHT = ["", ".cache", ".data_settings", ".locks", ".prepare", ".sources", ".sets"]
+LIGHT += [".preparing.archives", ".preparing.command", ".preparing.examine", ".preparing.slic"]
+LIGHT += [".reading.buckets", ".reading.prepared", ".reading.statistics", ".pipeline.in_order"]
 
 
 def test_nothing_imports_tensorflow_before_it_is_needed(camvid_dir):

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from sdnjax.data.data_settings import Data
-from sdnjax.data.label_spaces import IGNORE
-from sdnjax.data.sources import Failures, load_example, open_source
+from sdnjax.data.reading.source import Failures, load_example
+from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
+from sdnjax.ops.labels import IGNORE
 from tests.data.conftest import one_line, png
 
 

@@ -4,6 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from sdnjax.ops.normalization import Normalization
+
+NORMALIZATION = Normalization((128.0,) * 3, (64.0,) * 3)
+
+
+def picture(h, w, seed=0):
+    """uint8 [h, w, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
+
 
 class Fake(nn.Module):
     """Logits of the colours and of the place in the window, so that windows disagree."""

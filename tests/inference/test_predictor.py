@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sdnjax.inference.geometry import bucket
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
+from sdnjax.inference.resampling import bucket
 from sdnjax.models.layers import conv
-from tests.inference.fake import Fake, fake_logits
+from tests.inference.fake import NORMALIZATION, Fake, fake_logits, picture
 from tests.inference.statement import probabilities
 
 
@@ -32,8 +32,8 @@ def net():
     return model, model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
 
 
-def image(h, w, seed=0):
-    return np.random.default_rng(seed).normal(size=(h, w, 3)).astype(np.float32)
+def predictor_of(network, **how):
+    return Predictor(network, Evaluation(**how), NORMALIZATION)
 
 
 def logits_of(net, x):
@@ -58,29 +58,31 @@ def test_probabilities_are_those_of_the_statement(case):
     align_corners = "scales" in case
     how = {"size_multiple": 32, **CASES[case]}
     mode = "slide" if "window" in how else "whole"
-    predictor = Predictor(Fake(5, align_corners), Evaluation(mode=mode, **how))
-    x = image(67, 58)
+    predictor = predictor_of(Fake(5, align_corners), mode=mode, **how)
+    x = picture(67, 58)
     (found,) = predictor.probabilities({}, [x])
-    expected = probabilities(lambda x: fake_logits(x, 5), x, align_corners=align_corners, **how)
+    expected = probabilities(
+        lambda x: fake_logits(x, 5), NORMALIZATION(x), align_corners=align_corners, **how
+    )
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
 def test_strips_and_rings_go_round_many_times():
     """An image many windows and strips high, with logits on a grid coarser than the image."""
     how = {"window": (16, 24), "stride": (11, 24), "scales": (0.7, 1.3), "flip": True}
-    x = image(600, 30)
-    (found,) = Predictor(Fake(), Evaluation(mode="slide", **how)).probabilities({}, [x])
-    expected = probabilities(lambda x: fake_logits(x, 5), x, size_multiple=32, **how)
+    x = picture(600, 30)
+    (found,) = predictor_of(Fake(), mode="slide", **how).probabilities({}, [x])
+    expected = probabilities(lambda x: fake_logits(x, 5), NORMALIZATION(x), size_multiple=32, **how)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def test_labels_are_the_most_probable_classes():
-    predictor = Predictor(Fake(), Evaluation(mode="slide", **SLIDE, flip=True))
-    x = image(31, 47)
+    predictor = predictor_of(Fake(), mode="slide", **SLIDE, flip=True)
+    x = picture(31, 47)
     (labels,), (found,) = predictor.labels({}, [x]), predictor.probabilities({}, [x])
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, found.argmax(-1))
-    many = Predictor(Fake(300), Evaluation())
+    many = predictor_of(Fake(300))
     assert many.labels({}, [x])[0].dtype == np.int32
 
 
@@ -90,35 +92,35 @@ def test_logits_on_a_coarser_grid_are_brought_to_the_window():
         def __call__(self, x, *, train):
             return {"logits": fake_logits(x[:, ::4, ::4], 5, jnp)}
 
-    x = image(24, 40)
-    (found,) = Predictor(Coarse(), Evaluation(size_multiple=8)).probabilities({}, [x])
+    x = picture(24, 40)
+    (found,) = predictor_of(Coarse(), size_multiple=8).probabilities({}, [x])
     fine = probabilities(
         lambda x: np.asarray(
             jax.image.resize(fake_logits(x[::4, ::4], 5), (24, 40, 5), "bilinear", antialias=False)
         ),
-        x,
+        NORMALIZATION(x),
     )
     np.testing.assert_allclose(found, fine, atol=1e-5)
 
 
 def test_last_partial_batch_and_padding_do_not_change_an_image(net):
-    predictor = Predictor(net[0], Evaluation(batch_size=3, size_multiple=8))
+    predictor = predictor_of(net[0], batch_size=3, size_multiple=8)
     variables = predictor.place(net[1])
-    a, b = image(13, 10, 1), image(13, 10, 2)
+    a, b = picture(13, 10, 1), picture(13, 10, 2)
     together = predictor.labels(variables, [a, b])
     (alone,) = predictor.labels(variables, [b])
     assert [x.shape for x in together] == [(13, 10)] * 2
     np.testing.assert_array_equal(together[1], alone)
-    padded = np.pad(b, ((0, 3), (0, 6), (0, 0)))
+    padded = np.pad(NORMALIZATION(b), ((0, 3), (0, 6), (0, 0)))
     np.testing.assert_array_equal(alone, logits_of(net, padded).argmax(-1)[:13, :10])
     assert predictor.compilations["network"] == 1
 
 
 def test_eight_devices_predict_as_one(net):
-    images = [image(9, 7, seed) for seed in range(8)]
+    images = [picture(9, 7, seed) for seed in range(8)]
     for how in ({}, {"mode": "slide", "window": (6, 6), "stride": (4, 4), "flip": True}):
-        eight = Predictor(net[0], Evaluation(batch_size=8, **how))
-        one = Predictor(net[0], Evaluation(batch_size=1, **how))
+        eight = predictor_of(net[0], batch_size=8, **how)
+        one = predictor_of(net[0], batch_size=1, **how)
         found = eight.probabilities(eight.place(net[1]), images)
         for x, ours in zip(images, found, strict=True):
             (alone,) = one.probabilities(one.place(net[1]), [x])
@@ -153,20 +155,20 @@ SLIDING = {"mode": "slide", "window": (48, 40), "stride": (32, 40), "scales": (0
     ],
 )
 def test_compilations_over_a_folder_of_mixed_sizes(how, network):
-    predictor = Predictor(Fake(), Evaluation(**how))
+    predictor = predictor_of(Fake(), **how)
     with counted_compilations() as count:
         for h, w in MIXED:
-            assert predictor.labels({}, [image(h, w)])[0].shape == (h, w)
+            assert predictor.labels({}, [picture(h, w)])[0].shape == (h, w)
         buckets = {(bucket(h), bucket(w)) for h, w in MIXED}
         seen = predictor.compilations
         assert seen["network"] == len(network)
         # Zeros for a strip and for a ring, rows in, columns in, windows added, the way back (of
         # a ring or a single window), class map: at most so many for each bucket and scale.
         scales = len(how.get("scales", (1.0,)))
-        assert seen["glue"] <= len(buckets) * (2 + 6 * scales)
+        assert seen["resampling"] <= len(buckets) * (2 + 6 * scales)
         assert count[0] == seen.total()
         for h, w in MIXED:
-            predictor.labels({}, [image(h - 1, w - 1)])
+            predictor.labels({}, [picture(h - 1, w - 1)])
         assert count[0] == seen.total()
 
 
@@ -187,7 +189,10 @@ def test_memory_of_sliding_windows_does_not_grow_with_height():
     how = {"mode": "slide", "window": (32, 48), "stride": (32, 40), "flip": True}
     protocol = Evaluation(**how, scales=(0.5, 1.0))
     before = sum(a.nbytes for a in jax.live_arrays())
-    low, high = (held(Predictor(Fake(19), protocol), image(h, 128)) - before for h in (512, 1536))
+    low, high = (
+        held(Predictor(Fake(19), protocol, NORMALIZATION), picture(h, 128)) - before
+        for h in (512, 1536)
+    )
     assert low == high
     # Each ring: a window and two strips of 128 rows; the strip, and the one before it.
     rings = sum(2 * (32 + 2 * 128) * width * 19 * 4 for width in (64, 128))
@@ -203,9 +208,9 @@ def test_memory_of_a_large_image():
         "import resource, numpy as np, jax\n"
         "from sdnjax.inference.protocols import Evaluation\n"
         "from sdnjax.inference.predictor import Predictor\n"
-        "from tests.inference.fake import Fake\n"
-        "image = np.zeros((4096, 8192, 3), np.float32)\n"
-        "predictor = Predictor(Fake(19), Evaluation(mode='slide'))\n"
+        "from tests.inference.fake import NORMALIZATION, Fake\n"
+        "image = np.zeros((4096, 8192, 3), np.uint8)\n"
+        "predictor = Predictor(Fake(19), Evaluation(mode='slide'), NORMALIZATION)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "predictor.labels({}, [image])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"

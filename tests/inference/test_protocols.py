@@ -10,7 +10,7 @@ from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import PROTOCOLS, Evaluation, protocol, protocol_name
 from sdnjax.inference.scoring import evaluate
 from sdnjax.metrics import confusion_matrix
-from tests.inference.fake import Fake, fake_logits
+from tests.inference.fake import NORMALIZATION, Fake, fake_logits
 from tests.inference.statement import probabilities
 
 # As published: (long, short), window, stride; then the scales.
@@ -81,17 +81,13 @@ def pictures(sizes, num_classes, seed=0):
         yield Example(image, label, f"{i}.png")
 
 
-def normalize(image):
-    return (image.astype(np.float32) - np.float32(128)) / np.float32(64)
-
-
 def check(evaluation, published, sizes, num_classes=5, align_corners=False):
     """The library's confusion matrix is the statement's."""
     examples, expected, unsure, pixels = [], 0, 0, 0
     for e in pictures(sizes, num_classes):
         mean = probabilities(
             lambda x: fake_logits(x, num_classes),
-            normalize(e.image),
+            NORMALIZATION(e.image),
             align_corners=align_corners,
             **published,
         )
@@ -102,16 +98,15 @@ def check(evaluation, published, sizes, num_classes=5, align_corners=False):
         expected = expected + confusion_matrix(e.label, mean.argmax(axis=-1), num_classes)
         examples.append(e)
     assert unsure < 0.01 * pixels
-    predictor = Predictor(Fake(num_classes, align_corners), evaluation)
+    predictor = Predictor(Fake(num_classes, align_corners), evaluation, NORMALIZATION)
     metrics = evaluate(
         predictor,
         {},
         examples,
-        normalize=normalize,
         num_classes=num_classes,
         protocol=evaluation,
     )
-    np.testing.assert_array_equal(metrics.regions.confusion, expected)
+    np.testing.assert_array_equal(metrics["MeanIoU"].confusion, expected)
     assert (expected.sum(axis=0) > 0).sum() >= min(num_classes, 5)  # not one class everywhere
     return predictor
 

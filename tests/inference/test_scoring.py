@@ -2,15 +2,19 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from sdnjax.errors import InputError
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.inference.scoring import evaluate, groups_of_one_size, sum_over_processes
-from sdnjax.metrics import SegmentationMetrics
-from tests.inference.fake import Fake, fake_logits
+from sdnjax.metrics import SegmentationMetrics, sum_field
+from sdnjax.ops.normalization import Normalization
+from tests.inference.fake import NORMALIZATION, Fake, fake_logits
 
 
 @dataclasses.dataclass
@@ -35,10 +39,6 @@ def test_groups_keep_order_and_never_mix_sizes():
     assert [e.name for g in groups for e in g] == [f"{i}.png" for i in range(8)]
 
 
-def normalize(x):
-    return x.astype(np.float32) / 64 - 2
-
-
 def test_every_image_is_scored_once_at_its_own_size():
     sizes = [(16, 24)] * 3 + [(11, 13)]
     protocol = Evaluation(
@@ -49,8 +49,8 @@ def test_every_image_is_scored_once_at_its_own_size():
         boundary_iou_ratio=0.05,
         trimap_widths=(1, 3),
     )
-    how = {"normalize": normalize, "num_classes": 4, "protocol": protocol}
-    predictor = Predictor(Fake(4), protocol)
+    how = {"num_classes": 4, "protocol": protocol}
+    predictor = Predictor(Fake(4), protocol, NORMALIZATION)
     metrics = SegmentationMetrics.empty(
         4,
         boundary_thresholds=(2,),
@@ -59,7 +59,7 @@ def test_every_image_is_scored_once_at_its_own_size():
         trimap_widths=(1, 3),
     )
     for e in examples(sizes):
-        prediction = fake_logits(normalize(e.image), 4).argmax(-1)
+        prediction = fake_logits(NORMALIZATION(e.image), 4).argmax(-1)
         metrics = metrics.update(e.label, prediction, e.name)
     found = evaluate(predictor, {}, examples(sizes), **how)
     for name, value in metrics.arrays().items():
@@ -87,14 +87,13 @@ def test_given_label_maps_are_scored_as_they_are():
     for how in ({}, {"mode": "slide", "window": (9, 12), "stride": (5, 12)}):
         protocol = Evaluation(flip=True, **how)
         metrics = evaluate(
-            Predictor(Given(), protocol),
+            Predictor(Given(), protocol, Normalization((0.0,) * 3, (1.0,) * 3)),
             {},
             given,
-            normalize=lambda x: x.astype(np.float32),
             num_classes=4,
             protocol=protocol,
         )
-        np.testing.assert_array_equal(metrics.regions.confusion, expected)
+        np.testing.assert_array_equal(metrics["MeanIoU"].confusion, expected)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +117,73 @@ def test_sums_over_processes_keep_64_bits():
         assert total.dtype == array.dtype
         assert total.shape == array.shape
         np.testing.assert_array_equal(total, array)
+
+
+@pytest.fixture
+def two_equal_processes(monkeypatch):
+    """What is gathered comes from two processes that say the same, through arrays of JAX."""
+
+    def gather(array):
+        rows = jnp.stack([jnp.asarray(array)] * 2)
+        assert rows.dtype.itemsize < 8, "JAX without x64 has no such numbers"
+        return np.asarray(rows)
+
+    monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([2**32 + 1, 2**40 + 3, 5], np.int64),
+        np.array(2**53 - 1, np.int64),
+        np.array([[1 / 3], [1e-300]]),
+        np.array([7.5], np.float32),
+    ],
+)
+def test_sums_over_two_processes_are_exact(two_equal_processes, array):
+    total = sum_over_processes(array)
+    assert (total.dtype, total.shape) == (array.dtype, array.shape)
+    np.testing.assert_array_equal(total, array + array)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """Counts in a unit so small that 32 bits do not hold it."""
+
+    unit: int = 2**33
+    pixels: np.ndarray = sum_field()
+
+    def empty(self, num_classes):
+        return dataclasses.replace(self, pixels=np.zeros((num_classes, 1), np.int64))
+
+    def update(self, pair):
+        counts = np.bincount(pair.label[~pair.void], minlength=pair.num_classes)
+        return dataclasses.replace(self, pixels=self.pixels + self.unit * counts[:, None])
+
+    def compute(self):
+        return {"pixels": self.pixels.sum() / self.unit}
+
+
+def test_own_metrics_are_added_up_over_processes(two_equal_processes):
+    protocol = Evaluation(trimap_widths=(1,), metrics=(Pixels(),))
+    metrics = evaluate(
+        Predictor(Fake(4), protocol, NORMALIZATION),
+        {},
+        examples([(9, 8), (5, 6)]),
+        num_classes=4,
+        protocol=protocol,
+    )
+    counts = sum(np.bincount(e.label.ravel(), minlength=256) for e in examples([(9, 8), (5, 6)]))
+    expected = 2 * counts[:4].astype(np.int64)
+    np.testing.assert_array_equal(metrics["Pixels"].pixels[:, 0], expected * 2**33)
+    np.testing.assert_array_equal(metrics["MeanIoU"].confusion.sum(axis=1), expected)
+    results = metrics.compute()
+    assert (results["pixels"], results["images"]) == (expected.sum(), 4)
+
+
+def test_metrics_that_are_none_are_refused():
+    with pytest.raises(InputError, match=r"evaluation\.metrics must be values with empty"):
+        Evaluation(metrics=("mIoU",))
+    with pytest.raises(InputError, match=r"Evaluation\.metrics must be"):
+        Evaluation(metrics=Pixels())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sdnjax.errors import InputError
-from sdnjax.metrics import BoundaryF, boundary_f_scores
+from sdnjax.metrics import BoundaryF, boundary_f_scores, check_pair, merged
 from sdnjax.metrics.boundary import threshold_radius
 from sdnjax.metrics.class_bits import boundary_words, dilated_at
 from tests.metrics.definitions import blobs, slow_boundary, slow_boundary_f
@@ -178,9 +178,9 @@ def test_set_is_the_mean_over_images_and_then_over_classes(absent):
     maps = [blobs(seed, 9 + seed, 17 - seed, 5, void=0.1, block=4, noise=0.02) for seed in range(5)]
     thresholds = (1, 0.2)
     per_image = [slow_scores(*pair, 8, thresholds, absent) for pair in maps]
-    state = BoundaryF.empty(8, thresholds, absent)
+    state = BoundaryF(thresholds, absent).empty(8)
     for pair in maps:
-        state = state.update(*pair)
+        state = state.update(check_pair(*pair, 8))
     wanted = np.full((8, 2), np.nan)
     for index in range(8):
         for column in range(2):
@@ -188,28 +188,29 @@ def test_set_is_the_mean_over_images_and_then_over_classes(absent):
             if seen:
                 wanted[index, column] = sum(seen) / len(seen)
     result = state.compute()
-    np.testing.assert_allclose(result["per_class"], wanted, rtol=1e-14)
+    assert list(result["boundary_f"]) == ["1px", "0.2diagonal"]
+    mean = list(result["boundary_f"].values())
+    per_class = np.stack(list(result["per_class"]["boundary_f"].values()), axis=1)
+    np.testing.assert_allclose(per_class, wanted, rtol=1e-14)
     # classes 5, 6, 7 never occur: 1 under one rule, left out under the other
     if absent == "one":
-        assert (result["per_class"][5:] == 1).all()
-        np.testing.assert_allclose(result["mean"], wanted.mean(axis=0), rtol=1e-14)
+        assert (per_class[5:] == 1).all()
+        np.testing.assert_allclose(mean, wanted.mean(axis=0), rtol=1e-14)
     else:
-        assert np.isnan(result["per_class"][5:]).all()
-        np.testing.assert_allclose(result["mean"], wanted[:5].mean(axis=0), rtol=1e-14)
+        assert np.isnan(per_class[5:]).all()
+        np.testing.assert_allclose(mean, wanted[:5].mean(axis=0), rtol=1e-14)
 
 
 def test_merge_equals_one_after_the_other():
     maps = [blobs(seed, 12, 15, 6, void=0.2) for seed in range(5)]
-    start = BoundaryF.empty(6, (1, 3), "skip")
+    start = BoundaryF((1, 3), "skip").empty(6)
     whole, first, second = start, start, start
-    for index, pair in enumerate(maps):
-        whole = whole.update(*pair)
-        first, second = (
-            (first.update(*pair), second) if index < 2 else (first, second.update(*pair))
-        )
-    merged = first.merge(second)
-    np.testing.assert_allclose(merged.scores, whole.scores, rtol=1e-14)
-    np.testing.assert_array_equal(merged.images, whole.images)
+    for index, pair in enumerate(check_pair(*each, 6) for each in maps):
+        whole = whole.update(pair)
+        first, second = (first.update(pair), second) if index < 2 else (first, second.update(pair))
+    together = merged(first, second)
+    np.testing.assert_allclose(together.scores, whole.scores, rtol=1e-14)
+    np.testing.assert_array_equal(together.images, whole.images)
     assert start.images.sum() == 0
     assert start.scores.sum() == 0
 
@@ -222,8 +223,8 @@ def test_other_ignore_value():
         boundary_f_scores(moved, prediction, 4, ignore=-1),
     )
     np.testing.assert_array_equal(
-        BoundaryF.empty(4).update(label, prediction).scores,
-        BoundaryF.empty(4, ignore=-1).update(moved, prediction).scores,
+        BoundaryF().empty(4).update(check_pair(label, prediction, 4)).scores,
+        BoundaryF().empty(4).update(check_pair(moved, prediction, 4, ignore=-1)).scores,
     )
 
 
@@ -234,18 +235,18 @@ def test_mistakes():
     with pytest.raises(ValueError, match="real class"):
         boundary_f_scores(flat, flat, 7, ignore=6)
     with pytest.raises(ValueError, match="real class"):
-        BoundaryF.empty(7, ignore=6)
+        check_pair(flat, flat, 7, ignore=6)
     with pytest.raises(ValueError, match=r"one map \[H, W\].*\(1, 3, 4\)"):
         boundary_f_scores(flat[None], flat[None], 7)
     with pytest.raises(ValueError, match=r"one map \[H, W\].*\(0, 4\)"):
         boundary_f_scores(flat[:0], flat[:0], 7)
     with pytest.raises(ValueError, match="absent must be one of"):
-        BoundaryF.empty(7, absent="zero")
+        BoundaryF(absent="zero")
     with pytest.raises(ValueError, match="absent must be one of"):
         boundary_f_scores(flat, flat, 7, absent="zero")
     with pytest.raises(ValueError, match="must differ"):
-        BoundaryF.empty(7, (3, 3.0))
+        BoundaryF((3, 3.0))
     with pytest.raises(ValueError, match="cannot merge"):
-        BoundaryF.empty(7, absent="one").merge(BoundaryF.empty(7, absent="skip"))
+        merged(BoundaryF(absent="one").empty(7), BoundaryF(absent="skip").empty(7))
     with pytest.raises(ValueError, match="cannot merge"):
-        BoundaryF.empty(7, (1,)).merge(BoundaryF.empty(7, (3,)))
+        merged(BoundaryF((1,)).empty(7), BoundaryF((3,)).empty(7))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sdnjax.errors import InputError
-from sdnjax.metrics import BoundaryIoU, boundary_iou_counts
+from sdnjax.metrics import BoundaryIoU, boundary_iou_counts, check_pair, merged
 from sdnjax.metrics.boundary_iou import band_width, boundary_band
 from tests.metrics.definitions import blobs, slow_boundary_iou
 
@@ -70,25 +70,26 @@ def test_width_of_the_band():
 
 def test_set_sums_before_it_divides_and_merges():
     maps = [blobs(seed, 13, 11, 4, void=0.1, block=5) for seed in range(4)]
-    start = BoundaryIoU.empty(6, 0.1)
+    start = BoundaryIoU(0.1).empty(6)
     whole, first, second = start, start, start
-    for index, pair in enumerate(maps):
-        whole = whole.update(*pair)
+    for index, pair in enumerate(check_pair(*each, 6) for each in maps):
+        whole = whole.update(pair)
         if index % 2:
-            first = first.update(*pair)
+            first = first.update(pair)
         else:
-            second = second.update(*pair)
+            second = second.update(pair)
     counts = np.array(
         [[slow_boundary_iou(*pair, index, 0.1) for index in range(6)] for pair in maps]
     )
     sums = counts.sum(axis=0)
     result = whole.compute()
-    np.testing.assert_allclose(result["per_class"][:4], sums[:4, 0] / sums[:4, 1])
-    assert np.isnan(result["per_class"][4:]).all()
-    assert result["mean"] == pytest.approx((sums[:4, 0] / sums[:4, 1]).mean())
-    merged = first.merge(second)
-    np.testing.assert_array_equal(merged.intersections, whole.intersections)
-    np.testing.assert_array_equal(merged.unions, whole.unions)
+    per_class = result["per_class"]["boundary_iou"]
+    np.testing.assert_allclose(per_class[:4], sums[:4, 0] / sums[:4, 1])
+    assert np.isnan(per_class[4:]).all()
+    assert result["boundary_iou"] == pytest.approx((sums[:4, 0] / sums[:4, 1]).mean())
+    together = merged(first, second)
+    np.testing.assert_array_equal(together.intersections, whole.intersections)
+    np.testing.assert_array_equal(together.unions, whole.unions)
     assert start.unions.sum() == 0
 
 
@@ -99,9 +100,9 @@ def test_mistakes():
     with pytest.raises(ValueError, match=r"one map \[H, W\]"):
         boundary_iou_counts(flat[None], flat[None], 2)
     with pytest.raises(ValueError, match="real class"):
-        BoundaryIoU.empty(3, ignore=1)
+        check_pair(flat, flat, 3, ignore=1)
     for wrong in (0, 1, -0.1):
         with pytest.raises(ValueError, match="ratio must lie"):
-            BoundaryIoU.empty(3, wrong)
+            BoundaryIoU(wrong)
     with pytest.raises(ValueError, match="cannot merge"):
-        BoundaryIoU.empty(3, 0.02).merge(BoundaryIoU.empty(3, 0.005))
+        merged(BoundaryIoU(0.02).empty(3), BoundaryIoU(0.005).empty(3))

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from sdnjax.errors import InputError
-from sdnjax.metrics import MeanIoU, confusion_matrix
+from sdnjax.metrics import (
+    MeanIoU,
+    SegmentationMetrics,
+    check_pair,
+    confusion_matrix,
+    merged,
+)
 from tests.metrics.definitions import blobs, slow_confusion
 
 
@@ -41,7 +47,8 @@ def test_scores_of_a_hand_counted_set():
     # truth: 6 of class 0, 2 of class 1, none of 2 and 3; 3 is predicted once, 2 never
     label = np.array([0, 0, 0, 0, 0, 0, 1, 1, 255])
     prediction = np.array([0, 0, 0, 0, 1, 3, 1, 0, 1])
-    scores = MeanIoU.empty(4).update(label, prediction).compute()
+    scores = MeanIoU().empty(4).update(check_pair(label, prediction, 4)).compute()
+    scores |= scores.pop("per_class")
     np.testing.assert_allclose(scores["iou"], [4 / 7, 1 / 3, np.nan, 0])
     np.testing.assert_allclose(scores["accuracy"], [4 / 6, 1 / 2, np.nan, np.nan])
     np.testing.assert_allclose(scores["share"], [6 / 8, 2 / 8, 0, 0])
@@ -52,25 +59,29 @@ def test_scores_of_a_hand_counted_set():
 
 def test_streaming_merging_and_all_at_once_agree_exactly():
     maps = [blobs(seed, 11, 9, 5, void=0.1) for seed in range(6)]
-    start = MeanIoU.empty(5)
+    pairs = [check_pair(*each, 5) for each in maps]
+    start = MeanIoU().empty(5)
     states = [start]
-    for label, prediction in maps:
-        states.append(states[-1].update(label, prediction))
+    for pair in pairs:
+        states.append(states[-1].update(pair))
     halves = []
-    for part in (maps[:2], maps[2:]):
+    for part in (pairs[:2], pairs[2:]):
         half = start
-        for label, prediction in part:
-            half = half.update(label, prediction)
+        for pair in part:
+            half = half.update(pair)
         halves.append(half)
-    together = start.update(*(np.stack(each) for each in zip(*maps, strict=True)))
+    together = start.update(check_pair(*(np.stack(each) for each in zip(*maps, strict=True)), 5))
     np.testing.assert_array_equal(states[-1].confusion, together.confusion)
-    np.testing.assert_array_equal(halves[0].merge(halves[1]).confusion, together.confusion)
+    np.testing.assert_array_equal(merged(*halves).confusion, together.confusion)
     assert start.confusion.sum() == 0, "an update must not write into the state it started from"
     assert together.compute()["mIoU"] == states[-1].compute()["mIoU"]
 
 
 def test_nothing_seen_is_nan_without_a_warning():
-    scores = MeanIoU.empty(3).update(np.full((2, 2), 255), np.zeros((2, 2), int)).compute()
+    pair = check_pair(np.full((2, 2), 255), np.zeros((2, 2), int), 3)
+    scores = MeanIoU().empty(3).update(pair).compute()
+    scores |= scores.pop("per_class")
+    assert len(scores) == 6
     assert all(np.isnan(scores[key]).all() for key in scores)
 
 
@@ -91,7 +102,7 @@ def test_strange_label_names_file_value_and_range():
 def test_mistakes_of_the_caller():
     two = np.zeros((2, 3), int)
     with pytest.raises(ValueError, match="ignore=18 is a real class: classes are 0…18"):
-        MeanIoU.empty(19, ignore=18)
+        SegmentationMetrics.empty(19, ignore=18)
     with pytest.raises(ValueError, match="ignore=0 is a real class"):
         confusion_matrix(two, two, 19, ignore=0)
     with pytest.raises(ValueError, match=r"\(2, 3\) and prediction \(3, 2\)"):
@@ -103,8 +114,8 @@ def test_mistakes_of_the_caller():
     with pytest.raises(ValueError, match="prediction must hold integers, got float64"):
         confusion_matrix(two, two * 0.5, 19)
     with pytest.raises(ValueError, match="at least 1"):
-        MeanIoU.empty(0)
+        SegmentationMetrics.empty(0)
     with pytest.raises(ValueError, match="cannot merge"):
-        MeanIoU.empty(3).merge(MeanIoU.empty(4))
+        merged(MeanIoU().empty(3), MeanIoU().empty(4))
     with pytest.raises(ValueError, match="cannot merge"):
-        MeanIoU.empty(3).merge(MeanIoU.empty(3, ignore=-1))
+        SegmentationMetrics.empty(3).merge(SegmentationMetrics.empty(3, ignore=-1))

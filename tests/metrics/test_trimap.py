@@ -5,7 +5,15 @@ import pytest
 from scipy import ndimage
 
 from sdnjax.errors import InputError
-from sdnjax.metrics import SegmentationMetrics, Trimap, confusion_matrix, format_table, trimap_bands
+from sdnjax.metrics import (
+    SegmentationMetrics,
+    Trimap,
+    check_pair,
+    confusion_matrix,
+    format_table,
+    merged,
+    trimap_bands,
+)
 from tests.metrics.definitions import blobs
 
 
@@ -67,9 +75,9 @@ def test_void_is_a_boundary_and_counts_nowhere():
     label = np.zeros((1, 9), np.uint8)
     label[0, 4] = 255
     prediction = np.zeros_like(label)
-    trimap = Trimap.empty(2, (1,)).update(label, prediction)
-    np.testing.assert_array_equal(trimap.regions[0].confusion, [[2, 0], [0, 0]])
-    assert np.isnan(trimap.compute()["per_class"][1, 0])
+    trimap = Trimap((1,)).empty(2).update(check_pair(label, prediction, 2))
+    np.testing.assert_array_equal(trimap.confusion, [[[2, 0], [0, 0]]])
+    assert np.isnan(trimap.compute()["per_class"]["trimap_iou"]["1px"][1])
 
 
 def test_parts_add_up_to_the_whole():
@@ -77,17 +85,19 @@ def test_parts_add_up_to_the_whole():
     a, b = (start.update(*blobs(seed, 20, 20, 5, void=0.1)) for seed in (0, 1))
     whole = a.update(*blobs(1, 20, 20, 5, void=0.1))
     sums = {name: a.arrays()[name] + b.arrays()[name] for name in a.arrays()}
-    assert {"trimap_2px", "trimap_3px"} < set(sums)
+    assert sums["Trimap.confusion"].shape == (2, 5, 5)
     assert start.with_arrays(sums).compute() == a.merge(b).compute() == whole.compute()
     assert "trimap_iou" not in SegmentationMetrics.empty(5).compute()
 
 
 def test_mistakes():
     with pytest.raises(ValueError, match="different whole pixels"):
-        Trimap.empty(3, (1, 1))
+        Trimap((1, 1))
     with pytest.raises(ValueError, match="different whole pixels"):
-        Trimap.empty(3, (0.5,))
-    with pytest.raises(ValueError, match="cannot merge trimap widths"):
-        Trimap.empty(3, (1,)).merge(Trimap.empty(3, (2,)))
+        Trimap((0.5,))
+    with pytest.raises(ValueError, match=r"cannot merge Trimap\(widths=\(1,\)\)"):
+        merged(Trimap((1,)).empty(3), Trimap((2,)).empty(3))
     with pytest.raises(InputError, match=r"a\.png: found label 9"):
-        Trimap.empty(3, (1,)).update(np.full((2, 2), 9), np.zeros((2, 2), int), "a.png")
+        SegmentationMetrics.empty(3, trimap_widths=(1,)).update(
+            np.full((2, 2), 9), np.zeros((2, 2), int), "a.png"
+        )

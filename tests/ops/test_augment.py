@@ -1,7 +1,7 @@
 """Augmentation of a batch: rows depend on themselves alone, wherever they lie.
 
 What each augmentation does, and that the host does the same, is in
-tests/data/test_augmentation.py.
+tests/data/pipeline/test_augmentation.py.
 """
 
 import functools

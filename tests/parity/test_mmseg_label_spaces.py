@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdnjax.data.label_spaces import label_space
+from sdnjax.data.sets import label_space
 
 SPEC = importlib.util.find_spec("mmseg")
 if SPEC is None:

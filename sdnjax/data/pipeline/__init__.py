@@ -1,0 +1,1 @@
+"""From examples to batches: order, crops and colours, the tf.data pipeline."""

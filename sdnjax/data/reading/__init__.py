@@ -1,0 +1,1 @@
+"""From stored files to arrays: images, labels, superpixels, prepared data sets."""
