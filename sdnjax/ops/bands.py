@@ -38,7 +38,10 @@ class Bands:
         return jnp.minimum(i * self.rows, self.height - self.rows)
 
     def where_fresh(self, band: jax.Array, i) -> jax.Array:
-        """Band i of something with 0 in the rows that the band before holds too."""
+        """Band i of an array, set to 0 in the rows that the band before it has covered already.
+
+        So that a sum over bands counts the rows in which the last two overlap once.
+        """
         fresh = self.start(i) + jnp.arange(self.rows, dtype=jnp.int32) >= i * self.rows
         return jnp.where(fresh.reshape(1, -1, *(1,) * (band.ndim - 2)), band, 0)
 
@@ -52,10 +55,11 @@ class Bands:
     def loop(self, step, carry, x: jax.Array, reach: tuple[int, int], repeats: int = 1):
         """`carry = step(carry, r, i, window)` for every band i, `repeats` times over.
 
-        `window` holds the rows and columns of x around band i. It passes through the loop's
-        state, which is what makes XLA compute it once per band instead of once per tap.
+        `window` holds the rows and columns of x around band i.
         """
 
+        # Read one step ahead and carried: XLA would otherwise fuse the slice of the window into
+        # each of its readers and compute it once per tap.
         def window(t):
             return Window(self, t % self.count, reach).take(x)
 
@@ -82,6 +86,7 @@ def bands_of(shape, bytes_per_pixel: int, *, limit: int | None = None, least: in
     if limit is None:
         limit = min(2**20, b * h * w * bytes_per_pixel // 8)
     rows = max(limit // max(b * w * bytes_per_pixel, 1), -(-least // (b * w)), 1)
+    # Even bands: all have one size, so a last one of few rows would cost as much as a whole one.
     count = -(-h // min(rows, h))
     return Bands(h, -(-h // count))
 
@@ -100,6 +105,8 @@ class Window:
     def _overlap(self):
         """First row and number of the image's rows to look at, and where the window has them."""
         height, (ry, _) = self.bands.height, self.reach
+        # At the upper and lower edge the window reaches beyond the image, where XLA would move a
+        # slice inside: so rows that exist are taken and put in their place within the window.
         rows, top = min(height, self.bands.rows + 2 * ry), self.bands.start(self.i) - ry
         first = jnp.clip(top, 0, height - rows)
         return first, rows, first - top
@@ -129,6 +136,7 @@ class Window:
     def scatter(self, x: jax.Array, terms) -> jax.Array:
         """`x[p + o] += term[p]` for every `(o, term)`; what falls outside is dropped."""
         (ry, rx), (b, _, w, *rest) = self.reach, x.shape
+        # Terms add up in a window in cache; the image, which is not, is read and written once.
         dtype = terms[0][1].dtype
         window = jnp.zeros((b, self.bands.rows + 2 * ry, w + 2 * rx, *rest), dtype)
         for offset, term in terms:

@@ -26,7 +26,7 @@ BOUNDARIES = ("no_flux", "zeros")
 # One of SIMILARITIES, or (neighbour, centre) -> [B, H, W].
 Similarity = str | Callable[[jax.Array, jax.Array], jax.Array]
 
-# Added to |V|² before its square root is divided by, so that zero vectors have a gradient.
+# ε of 1/√(|V|² + ε) in the cosine: without it zero vectors would have no finite gradient.
 COSINE_EPS = 1e-12
 
 

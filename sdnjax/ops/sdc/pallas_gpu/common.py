@@ -1,4 +1,4 @@
-"""What the kernels share: taps as row offsets, weighted differences, rings, launching."""
+"""What the kernels share: taps as row offsets, weighted differences, ring buffers, launching."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,6 +53,7 @@ def pair_factors(near: jax.Array, total: jax.Array) -> jax.Array:
     `near · neighbour − total · centre`, but exactly 0 for equal neighbours where near = total.
     Padded with zeros to whole blocks of rows.
     """
+    # By tap first: a kernel reads the factors of one tap for a block of consecutive rows.
     near, rest = (
         without_centre(x.astype(jnp.float32).reshape(-1, x.shape[-1]), 1).T
         for x in (near, total - near)
@@ -69,10 +70,14 @@ def difference(near, centre, factors, rows, interpret) -> jax.Array:
 
     def spread(which):
         value = factors[which, rows]
-        if not interpret:  # which knows no layouts
+        # On the device a row's factor must lie in the threads that hold that row of the tile, as
+        # WGMMA spreads it over the warpgroup. The interpreter has no notion of such layouts.
+        if not interpret:
             value = plgpu.layout_cast(value, plgpu.Layout.WGMMA.reduce(1))
         return lax.broadcast_in_dim(value, near.shape, (0,))
 
+    # Subtracted before anything is scaled: equal neighbours give exactly 0, and the difference of
+    # two 16-bit numbers is exact or nearly so in float32.
     centre = centre.astype(jnp.float32)
     return (near.astype(jnp.float32) - centre) * spread(0) - centre * spread(1)
 
@@ -113,15 +118,17 @@ def features(x: jax.Array, taps: Taps, rows: int, interpret) -> tuple[jax.Array,
     if not interpret:
         return x, 0
     n, c = x.shape
+    # What the widest tiles (256 channels) and the pitch of the last one read beyond the map.
     wide = -(-c // 256) * 256 + PITCH
     return jnp.pad(x, ((taps.reach, rows - n + taps.reach), (0, wide - c))), taps.reach
 
 
 @dataclass(frozen=True)
 class Ring:
-    """Slots of shared memory that one warpgroup fills and the others empty, step after step.
+    """A ring buffer in shared memory: one warpgroup fills its slots, the others read them.
 
-    Releases that nobody waits for are left out.
+    Step t uses slot t mod slots. Two barriers per slot hand it over: `full` completes when all
+    bulk copies of a step have arrived, `empty` when all computing warpgroups have released it.
     """
 
     slots: int
@@ -145,6 +152,7 @@ class Ring:
         """Waits for the step's slot and starts `(source, ring of targets)` copies into it."""
         slot = lax.rem(step, self.slots)
 
+        # The first round finds all slots empty: nobody has released them.
         @pl.when(step >= self.slots)
         def _():
             plgpu.barrier_wait(self.empty.at[slot])
@@ -161,6 +169,7 @@ class Ring:
     def release(self, step) -> None:
         """This warpgroup is done with a step's slot; nothing happens for step −1."""
 
+        # The loader waits for a slot only to use it again, which it does not after the last round.
         @pl.when((step >= 0) & (step + self.slots < self.steps))
         def _():
             plgpu.barrier_arrive(self.empty.at[lax.rem(step, self.slots)])
@@ -188,6 +197,8 @@ def launch(
         place = {axis: lax.axis_index(axis) for axis in grid}
         warpgroup = lax.axis_index("warpgroup")
 
+        # The three warpgroups start with a third of the registers each. Loading needs few, so it
+        # gives most of its share to the accumulators.
         @pl.when(warpgroup == COMPUTE)
         def _():
             plgpu.set_max_registers(LOAD_REGISTERS, action="decrease")
@@ -198,6 +209,7 @@ def launch(
             plgpu.set_max_registers(COMPUTE_REGISTERS, action="increase")
             compute(output, scratch, place, warpgroup)
 
+    # Lane semantics lets the body choose the register layouts of its values, as `difference` does.
     run = plgpu.kernel(
         kernel,
         out_type=out_type,
@@ -211,6 +223,7 @@ def launch(
         interpret=interpret,
     )
 
+    # Mosaic GPU computes indices in 32 bits; a caller's x64 would make loop counters wider.
     def with_32_bit_indices(*inputs):
         with jax.enable_x64(False):
             return run(*inputs)

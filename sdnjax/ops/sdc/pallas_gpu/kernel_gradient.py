@@ -59,6 +59,7 @@ def kernel_gradient(u, factors, dy, taps: Taps, *, interpret=None, tiles=None):
                 (dy_gmem.at[pl.ds(row, DEPTH), pl.ds(column, n)], scratch["dy"]),
                 (factors_gmem.at[place["tap"], :, pl.ds(row, DEPTH)], scratch["factors"]),
             ]
+            # A warpgroup makes 64 of the block's channels, so each has feature tiles of its own.
             for half in range(COMPUTE):
                 wide = pl.ds(channel + half * ROWS, PITCH)
                 copies += [
@@ -84,6 +85,8 @@ def kernel_gradient(u, factors, dy, taps: Taps, *, interpret=None, tiles=None):
                 gap = difference(near, centre, factors, slice(None), interpret).astype(u.dtype)
                 plgpu.wgmma_wait(0)  # the previous step's: its slot and the operand are free
                 ring.release(step - 1)
+                # Rows are summed over, so the left operand is the tile's transpose. WGMMA reads it
+                # transposed from shared memory, but not from registers.
                 operand[...] = gap.T if interpret else gap
                 plgpu.commit_smem()
                 # The interpreter cannot transpose references.
@@ -112,4 +115,5 @@ def kernel_gradient(u, factors, dy, taps: Taps, *, interpret=None, tiles=None):
         name="sdc_kernel_gradient",
         interpret=interpret,
     )
+    # Added in one fixed order: atomic additions would differ from run to run.
     return jnp.sum(run(u, factors, dy)[..., :channels, :columns], axis=0)

@@ -55,6 +55,8 @@ def map_gradient(u, factors, dy, transposed, taps: Taps, *, interpret=None):
                 ]
                 ring.fill(tap * blocks + block, copies)
 
+            # The features have a ring of their own: they are read chunk by chunk once the tap's
+            # product is whole, at another pace than its operands.
             near = first + row + taps.offset(tap)
             for chunk in range(chunks):
                 wide = pl.ds(channel + chunk * DEPTH, PITCH)
@@ -73,6 +75,7 @@ def map_gradient(u, factors, dy, transposed, taps: Taps, *, interpret=None):
 
         @pl.loop(0, taps.count)
         def _(tap):
+            # A fresh accumulator, zeros, for each tap: one product dY W_kᵀ after the other.
             @partial(pl.run_scoped, accumulator=plgpu.ACC((ROWS, n), jnp.float32))
             def _(accumulator):
                 @pl.loop(0, blocks)
@@ -81,10 +84,11 @@ def map_gradient(u, factors, dy, transposed, taps: Taps, *, interpret=None):
                     slot = ring.wait(step)
                     left = scratch["dy"].at[slot, mine]
                     plgpu.wgmma(accumulator, left, scratch["kernel"].at[slot])
-                    plgpu.wgmma_wait(1)
+                    plgpu.wgmma_wait(1)  # the step before has read its slot
                     plgpu.commit_smem()
                     ring.release(step - 1)
 
+                # The product stays in registers, in float32; only its inner products leave.
                 product = accumulator[...]
                 total = jnp.zeros((ROWS, DEPTH), jnp.float32)
                 for chunk in range(chunks):
@@ -92,6 +96,7 @@ def map_gradient(u, factors, dy, transposed, taps: Taps, *, interpret=None):
                     gap = _next_difference(pairs, step, scratch, mine, interpret)
                     total += gap * product[:, chunk * DEPTH : (chunk + 1) * DEPTH]
 
+                # Two buffers in turn: one tap's copy runs under the next tap's product.
                 out = scratch["out"].at[warpgroup, lax.rem(tap, 2)]
                 plgpu.wait_smem_to_gmem(1, wait_read_only=True)
                 out[...] = jnp.sum(total, axis=1)
@@ -118,6 +123,7 @@ def map_gradient(u, factors, dy, transposed, taps: Taps, *, interpret=None):
         name="sdc_map_gradient",
         interpret=interpret,
     )
+    # Blocks of channels are added outside: each is a part of the inner product.
     return jnp.sum(run(u, factors, dy, transposed)[..., :rows], axis=0)
 
 

@@ -47,6 +47,7 @@ def product(x, factors, weights, taps: Taps, *, interpret=None, tiles=None):
         ring = Ring.of("step", stages, steps, scratch)
         centres = Ring.of("centre", 2, blocks, scratch)
 
+        # Channels outside, taps inside: the centre's tile is loaded once for all taps.
         @pl.loop(0, blocks)
         def _(block):
             inner, wide = pl.ds(block * DEPTH, DEPTH), pl.ds(block * DEPTH, PITCH)
@@ -82,9 +83,12 @@ def product(x, factors, weights, taps: Taps, *, interpret=None, tiles=None):
                     slot, turn = ring.wait(step), step % 2
                     near = read_tile(scratch["near"].at[slot], mine, interpret)
                     gap = difference(near, centre, scratch["factors"].at[slot], mine, interpret)
+                    # Two buffers in turn: the previous product may still be reading its own.
                     operand[turn] = gap.astype(x.dtype)
-                    plgpu.commit_smem()
+                    plgpu.commit_smem()  # WGMMA sees what the threads wrote
                     plgpu.wgmma(accumulator, operand.at[turn], scratch["weights"].at[slot])
+                    # All but the product just issued are done, so the slot before is free while
+                    # that one runs under the next step's differences.
                     plgpu.wgmma_wait(1)
                     ring.release(step - 1)
 
@@ -113,8 +117,11 @@ def product(x, factors, weights, taps: Taps, *, interpret=None, tiles=None):
 
 def _write(y, y_gmem, buffers, row, column):
     """Stores a warpgroup's result 64 columns at a time, through one buffer and the other."""
+    # Through shared memory, because bulk copies leave out what lies beyond the array's end, which
+    # stores from registers do not.
     for j in range(y.shape[1] // DEPTH):
         buffer = buffers.at[j % 2]
+        # At most one copy is still reading: the one of the other buffer.
         plgpu.wait_smem_to_gmem(1, wait_read_only=True)
         buffer[...] = y[:, j * DEPTH : (j + 1) * DEPTH]
         plgpu.commit_smem()

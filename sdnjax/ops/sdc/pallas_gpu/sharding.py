@@ -28,6 +28,7 @@ def per_device(function: Callable, rule: str, *, summed: bool = False) -> Callab
     others = tuple(name for name in names if name != "b")
 
     def partition(mesh, arg_shapes, result_shape):
+        # How the first array with a batch is sharded decides for all of them.
         batch_axes = arg_shapes[batched.index(True)].sharding.spec
         batch_axes = batch_axes[0] if batch_axes else None
 
@@ -55,6 +56,8 @@ def per_device(function: Callable, rule: str, *, summed: bool = False) -> Callab
 
     @run.def_vmap
     def _(size, mapped, *arrays):
+        # What is mapped over joins the batch, unless an array without a batch (the kernel) is
+        # mapped too, or each needs a sum of its own: then they are computed one after the other.
         shared = [not has_batch for has_batch in batched]
         if not summed and not any(m for m, s in zip(mapped, shared, strict=True) if s):
             return _as_one_batch(run, size, mapped, arrays, batched), True

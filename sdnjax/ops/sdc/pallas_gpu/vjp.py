@@ -18,6 +18,8 @@ from sdnjax.ops.sdc.pallas_gpu.sharding import per_device
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def semantic_difference(u, s, kernel, dilation, interpret):
     offsets = tap_offsets(kernel.shape[:2], dilation)
+    # Beyond an image's edge a row offset meets some other row: whatever is read there counts 0
+    # times. The centre keeps its factor s, which "zeros" borders make differ from 0.
     near = jnp.where(inside(s.shape, offsets), s, 0)
     return _on_each_device(u, kernel, dilation, interpret).product(u, near, s, _by_tap(kernel))
 
