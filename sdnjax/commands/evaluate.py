@@ -78,7 +78,8 @@ def evaluate_run(
         settings = {"split": split, "step": network.step, "classes": list(network.classes)}
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**settings, "results": results}, indent=1) + "\n")
+        written = json.dumps({**settings, "results": results}, indent=1, default=_name_of)
+        out.write_text(written + "\n")
         confusion = metrics["MeanIoU"].confusion
         beside = out.with_name(f"{out.stem}_confusion.csv")
         write_confusion(beside, confusion, network.classes)
@@ -133,6 +134,12 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["truth \\ prediction", *classes])
         rows.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
+
+
+def _name_of(value: Any) -> str:
+    """What stands in a file for a function or another value of one's own."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def silent(line: str) -> None:
