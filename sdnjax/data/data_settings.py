@@ -77,7 +77,7 @@ class Data:
     )
     workers: int = setting(4, "threads that read and augment", run_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_types(self)
         if not isinstance(self.name, (str, DataSet)):
             raise InputError(f"Data.name must be str or DataSet, not {self.name!r}")
