@@ -4,9 +4,10 @@
     python eval.py runs/pascal_context_60_deeplabv2_r101
 
 FOLDER holds VOC2010 with Pascal Context's labels, as they are or prepared. DifNet (Jiang et al.,
-NeurIPS 2018), Table 2, mIoU with background as a class: "Sim-Deeplab" 101, which is this network,
-43.6; DifNet-50 45.1, DifNet-101 46.0, itself no network of this library yet. Recipe and start as in
-`voc2012_aug_deeplabv2_r101.py`, 200 epochs of 4,998 images. Not run to the end by us.
+NeurIPS 2018), Table 2, mIoU with background as a class: "Sim-Deeplab" 101, 43.6, DifNet-50 45.1,
+DifNet-101 46.0, neither a network of this library yet. Recipe, start and how this network differs
+from Sim-Deeplab as in `voc2012_aug_deeplabv2_r101.py`, 200 epochs of 4,998 images. Not run to the
+end by us.
 """
 
 from sdnjax.data.data_settings import Data

@@ -6,8 +6,9 @@
     python eval.py runs/voc2012_aug_deeplabv2_r101
 
 FOLDER holds VOC2012 with the augmented labels, as they are or prepared. DifNet (Jiang et al.,
-NeurIPS 2018), Table 1, mIoU on val: "Sim-Deeplab" 101, which is this network, 71.83 (72.26 with a
-CRF); DifNet-50 72.57, DifNet-101 73.22. DifNet itself is no network of this library yet.
+NeurIPS 2018), Table 1, mIoU on val: "Sim-Deeplab" 101, a DeepLabV2 on a ResNet with other strides
+and dilations and another start of its classifier, 71.83 (72.26 with a CRF); DifNet-50 72.57,
+DifNet-101 73.22. Neither is a network of this library yet.
 
 Recipe: crops of 321×321, scale 0.5 to 1.4, mirror, no other distortion; 200 epochs of 10,582 images
 in batches of 16; SGD with momentum 0.9 and weight decay 5e-4; the released code's rate, 2.5e-4

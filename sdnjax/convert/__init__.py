@@ -18,8 +18,8 @@ and, if it needs them,
 
 from sdnjax.convert.load import DoesNotFit, load
 from sdnjax.convert.rows import (
-    LAYOUTS,
-    Layout,
+    ARRANGEMENTS,
+    Arrangement,
     Row,
     batch_norm,
     conv,
@@ -30,9 +30,9 @@ from sdnjax.convert.rows import (
 from sdnjax.convert.store import to_torch
 
 __all__ = [
-    "LAYOUTS",
+    "ARRANGEMENTS",
+    "Arrangement",
     "DoesNotFit",
-    "Layout",
     "Row",
     "batch_norm",
     "conv",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sdnjax.convert.position import adapt_positions
-from sdnjax.convert.rows import Layout, Row
+from sdnjax.convert.rows import Arrangement, Row
 from sdnjax.models import EncoderDecoder
 
 IGNORED = ("head/kernel", "head/bias", "pre_logits/kernel", "pre_logits/bias")
@@ -33,9 +33,9 @@ def rows(model: EncoderDecoder) -> list[Row]:
     def with_heads(x: np.ndarray) -> np.ndarray:
         return x.reshape(*x.shape[:-1], vit.heads, -1)
 
-    into = Layout(lambda x: x.reshape(x.shape[0], -1), with_heads)
-    bias = Layout(np.ravel, with_heads)
-    out = Layout(
+    into = Arrangement(lambda x: x.reshape(x.shape[0], -1), with_heads)
+    bias = Arrangement(np.ravel, with_heads)
+    out = Arrangement(
         lambda x: x.reshape(-1, x.shape[-1]), lambda x: x.reshape(vit.heads, -1, x.shape[-1])
     )
     found = [
@@ -63,10 +63,10 @@ def rows(model: EncoderDecoder) -> list[Row]:
 
 
 def _rows(
-    ours: str, theirs: str, *, bias: str | Layout = "same", **weight: str | Layout
+    ours: str, theirs: str, *, bias: str | Arrangement = "same", **weight: str | Arrangement
 ) -> list[Row]:
-    """A leaf "scale" or "kernel" with its layout, and the bias."""
+    """A leaf "scale" or "kernel" with its arrangement, and the bias."""
     return [
-        Row(f"{ours}/{name}", f"{theirs}/{name}", layout)
-        for name, layout in {**weight, "bias": bias}.items()
+        Row(f"{ours}/{name}", f"{theirs}/{name}", arrangement)
+        for name, arrangement in {**weight, "bias": bias}.items()
     ]

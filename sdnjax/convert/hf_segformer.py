@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdnjax.convert.rows import Layout, Row, batch_norm, conv, depthwise, layer_norm, linear
+from sdnjax.convert.rows import Arrangement, Row, batch_norm, conv, depthwise, layer_norm, linear
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.mit import MiT
 
@@ -44,7 +44,7 @@ def _reversed_quarters(x: np.ndarray) -> np.ndarray:
     return x.reshape(*lead, 4, inputs // 4, outputs)[..., ::-1, :, :].reshape(x.shape)
 
 
-LAST_STAGE_FIRST = Layout(
+LAST_STAGE_FIRST = Arrangement(
     lambda x: _reversed_quarters(x.transpose(2, 3, 1, 0)),
     lambda x: _reversed_quarters(x).transpose(3, 2, 0, 1),
 )

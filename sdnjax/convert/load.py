@@ -153,7 +153,7 @@ def _take(
         theirs, shape = state[row.tensor], leaves[row.variable]
         try:
             value = to_ours(row, theirs)
-        except (ValueError, IndexError):  # a rank that the layout does not know, uneven parts
+        except (ValueError, IndexError):  # a rank that the arrangement does not know, uneven parts
             value = np.empty(0)
         axis = inflated.get(row.variable)
         if axis is not None and _differ_only_in(axis, value.shape, shape):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdnjax.convert.rows import Layout, Row, conv, layer_norm, linear
+from sdnjax.convert.rows import Arrangement, Row, conv, layer_norm, linear
 from sdnjax.convert.timm_vit import packed_linear
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.swin import Swin
@@ -60,5 +60,5 @@ def _by_channels(x: np.ndarray) -> np.ndarray:
     return x.reshape(2, 2, -1, *x.shape[1:]).swapaxes(0, 2).reshape(x.shape)
 
 
-MERGED = Layout(_by_columns, _by_channels)
-MERGED_KERNEL = Layout(lambda x: _by_columns(x.T), lambda x: _by_channels(x).T)
+MERGED = Arrangement(_by_columns, _by_channels)
+MERGED_KERNEL = Arrangement(lambda x: _by_columns(x.T), lambda x: _by_channels(x).T)

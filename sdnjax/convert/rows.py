@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Layout(NamedTuple):
-    """Two functions of one array that undo each other bit for bit."""
+class Arrangement(NamedTuple):
+    """How one array lies here and there: two functions that undo each other bit for bit."""
 
     to_ours: Callable[[np.ndarray], np.ndarray]
     to_theirs: Callable[[np.ndarray], np.ndarray]
@@ -31,16 +31,16 @@ def _transposed(x: np.ndarray) -> np.ndarray:
     return x.transpose(1, 0)
 
 
-LAYOUTS: dict[str, Layout] = {
-    "same": Layout(_same, _same),
+ARRANGEMENTS: dict[str, Arrangement] = {
+    "same": Arrangement(_same, _same),
     # (out, in, kh, kw) and [kh, kw, in, out]; (C, 1, kh, kw) and [kh, kw, 1, C].
-    "conv": Layout(_hwio_from_oihw, _oihw_from_hwio),
-    "depthwise": Layout(_hwio_from_oihw, _oihw_from_hwio),
+    "conv": Arrangement(_hwio_from_oihw, _oihw_from_hwio),
+    "depthwise": Arrangement(_hwio_from_oihw, _oihw_from_hwio),
     # (out, in) and [in, out]
-    "linear": Layout(_transposed, _transposed),
+    "linear": Arrangement(_transposed, _transposed),
     # A 1×1 convolution of ours that is a linear layer there, and the other way round.
-    "linear_as_conv": Layout(lambda x: x.T[None, None], lambda x: x[0, 0].T),
-    "conv_as_linear": Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None]),
+    "linear_as_conv": Arrangement(lambda x: x.T[None, None], lambda x: x[0, 0].T),
+    "conv_as_linear": Arrangement(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None]),
 }
 
 
@@ -51,14 +51,14 @@ class Row(NamedTuple):
       variable: the leaf's path in `{"params": …, "batch_stats": …}`, joined by "/":
         "params/backbone/stem1/conv/kernel".
       tensor: the foreign name: "backbone.stem.0.weight".
-      layout: a key of `LAYOUTS`, or a `Layout` of the table's own.
+      arrangement: a key of `ARRANGEMENTS`, or an `Arrangement` of the table's own.
       part: `(i, n)`: the leaf is the i-th of n equal parts of the tensor along its first axis,
         as the rows of q, k and v in a packed projection.
     """
 
     variable: str
     tensor: str
-    layout: str | Layout = "same"
+    arrangement: str | Arrangement = "same"
     part: tuple[int, int] | None = None
 
 
@@ -94,8 +94,8 @@ def layer_norm(variable: str, tensor: str) -> list[Row]:
     ]
 
 
-def _kernel(variable: str, tensor: str, layout: str, bias: bool) -> list[Row]:
-    rows = [Row(f"params/{variable}/kernel", f"{tensor}.weight", layout)]
+def _kernel(variable: str, tensor: str, arrangement: str, bias: bool) -> list[Row]:
+    rows = [Row(f"params/{variable}/kernel", f"{tensor}.weight", arrangement)]
     if bias:
         rows.append(Row(f"params/{variable}/bias", f"{tensor}.bias"))
     return rows
@@ -117,12 +117,12 @@ def to_ours(row: Row, tensor: np.ndarray) -> np.ndarray:
     if row.part is not None:
         i, n = row.part
         tensor = np.split(tensor, n)[i]
-    return _layout(row).to_ours(tensor)
+    return _arrangement(row).to_ours(tensor)
 
 
 def to_theirs(row: Row, leaf: np.ndarray) -> np.ndarray:
     """The foreign tensor of `row`, or the part of it that the leaf is."""
-    return _layout(row).to_theirs(leaf)
+    return _arrangement(row).to_theirs(leaf)
 
 
 def their_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -131,5 +131,6 @@ def their_shape(row: Row, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (part[0] * row.part[1], *part[1:]) if row.part else part
 
 
-def _layout(row: Row) -> Layout:
-    return row.layout if isinstance(row.layout, Layout) else LAYOUTS[row.layout]
+def _arrangement(row: Row) -> Arrangement:
+    named = row.arrangement
+    return named if isinstance(named, Arrangement) else ARRANGEMENTS[named]

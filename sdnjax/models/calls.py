@@ -1,4 +1,4 @@
-"""Every module call inside a network, in order: for those who look inside."""
+"""Every module call inside a network, in order, for inspection."""
 
 from __future__ import annotations
 

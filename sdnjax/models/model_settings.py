@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.errors import InputError, unknown
-from sdnjax.models.zoo import check_name, create_model
+from sdnjax.models.zoo import check_name, check_part, create_model
 from sdnjax.ops.sdc import IMPLEMENTATIONS
 from sdnjax.ops.similarity import SIMILARITIES
 from sdnjax.settings import check_types, setting
@@ -90,6 +90,10 @@ class Model:
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
 
     def __post_init__(self) -> None:
+        if not isinstance(self.neck, Neck | nn.Module):
+            raise InputError(f"model.neck must be Neck(…) or a Linen module, not {self.neck!r}")
+        check_part("model.context", self.context)
+        check_part("model.refine", self.refine)
         check_types(self)
         check_name(self.name)
 

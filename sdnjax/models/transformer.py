@@ -126,7 +126,7 @@ class MLP(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP, each after a layer norm and beside a shortcut. `[B, N, C]`."""
+    """Pre-norm attention and MLP with residual connections, `[B, N, C]` → `[B, N, C]`."""
 
     heads: int
     dropout: float = 0.0

@@ -43,9 +43,9 @@ class Tiny(nn.Module):
 
 def rows(model):
     packed = [
-        Row(f"params/{name}/{leaf}", f"attn.{theirs}", layout, (i, 2))
+        Row(f"params/{name}/{leaf}", f"attn.{theirs}", arrangement, (i, 2))
         for i, name in enumerate("qk")
-        for leaf, theirs, layout in (("kernel", "weight", "linear"), ("bias", "bias", "same"))
+        for leaf, theirs, arrangement in (("kernel", "weight", "linear"), ("bias", "bias", "same"))
     ]
     head = conv("classifier/seg", "head", bias=True)
     return [*conv("conv", "conv"), *batch_norm("bn", "bn"), *packed, *head]

@@ -1,9 +1,9 @@
-"""Rows and layouts: what each means, and that both directions undo each other."""
+"""Rows and arrangements: what each means, and that both directions undo each other."""
 
 import numpy as np
 import pytest
 
-from sdnjax.convert import LAYOUTS, Row, batch_norm, conv, depthwise, layer_norm, linear
+from sdnjax.convert import ARRANGEMENTS, Row, batch_norm, conv, depthwise, layer_norm, linear
 
 THEIRS = {
     "same": (5,),
@@ -15,23 +15,23 @@ THEIRS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts_undo_each_other_bit_for_bit(layout):
-    x = np.random.default_rng(0).normal(size=THEIRS[layout]).astype(np.float32)
-    ours = LAYOUTS[layout].to_ours(x)
-    back = LAYOUTS[layout].to_theirs(ours)
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_arrangements_undo_each_other_bit_for_bit(arrangement):
+    x = np.random.default_rng(0).normal(size=THEIRS[arrangement]).astype(np.float32)
+    ours = ARRANGEMENTS[arrangement].to_ours(x)
+    back = ARRANGEMENTS[arrangement].to_theirs(ours)
     assert back.shape == x.shape and back.tobytes() == x.tobytes()
 
 
-def test_layouts_put_every_axis_in_its_place():
+def test_arrangements_put_every_axis_in_its_place():
     x = np.arange(7 * 5 * 3 * 1).reshape(7, 5, 3, 1)
-    assert LAYOUTS["conv"].to_ours(x)[2, 0, 4, 6] == x[6, 4, 2, 0]
+    assert ARRANGEMENTS["conv"].to_ours(x)[2, 0, 4, 6] == x[6, 4, 2, 0]
     x = np.arange(7 * 3 * 5).reshape(7, 1, 3, 5)
-    assert LAYOUTS["depthwise"].to_ours(x)[2, 4, 0, 6] == x[6, 0, 2, 4]
+    assert ARRANGEMENTS["depthwise"].to_ours(x)[2, 4, 0, 6] == x[6, 0, 2, 4]
     x = np.arange(35).reshape(7, 5)
-    assert LAYOUTS["linear"].to_ours(x)[4, 6] == x[6, 4]
-    assert LAYOUTS["linear_as_conv"].to_ours(x)[0, 0, 4, 6] == x[6, 4]
-    assert LAYOUTS["conv_as_linear"].to_ours(x[:, :, None, None])[4, 6] == x[6, 4]
+    assert ARRANGEMENTS["linear"].to_ours(x)[4, 6] == x[6, 4]
+    assert ARRANGEMENTS["linear_as_conv"].to_ours(x)[0, 0, 4, 6] == x[6, 4]
+    assert ARRANGEMENTS["conv_as_linear"].to_ours(x[:, :, None, None])[4, 6] == x[6, 4]
 
 
 def test_rows_of_modules():

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from sdnjax import ops
+from sdnjax.ops.neighbours import shift, tap_offsets
 from sdnjax.ops.sdc import IMPLEMENTATIONS
 from tests.ops.oracles import NAMES, arrays, lopsided, sdc_loop, slope, value_and_pullback
 
@@ -360,3 +361,42 @@ def test_refusals_fall_through_unless_the_implementation_is_named(monkeypatch):
     assert ops.semantic_difference_conv(u, v, kernel).shape == (1, 4, 4, 2)
     with pytest.raises(NotImplementedError, match="xla: not on this device"):
         ops.semantic_difference_conv(u, v, kernel, implementation="xla")
+
+
+def test_a_function_of_ones_own_computes_it(x64):
+    """It receives what an implementation does, and is differentiated as it is."""
+    u, v, kernel = map(jnp.array, arrays((1, 5, 6, 3), (1, 5, 6, 2), (3, 5, 3, 2), seed=9))
+    seen = {}
+
+    def by_taps(u, s, kernel, *, dilation, precision):
+        seen.update(s=s.shape, dilation=dilation, precision=precision, dtype=s.dtype)
+        taps = kernel.reshape(-1, *kernel.shape[2:])
+        offsets = tap_offsets(kernel.shape[:2], dilation)
+        return sum(
+            jnp.einsum("bhwi,io->bhwo", s[..., k, None] * (shift(u, o) - u), taps[k])
+            for k, o in enumerate(offsets)
+        )
+
+    def loss(implementation):
+        def total(u, v, kernel):
+            options = {"dilation": (1, 2), "precision": "highest", "boundary": "zeros"}
+            y = ops.semantic_difference_conv(
+                u, v, kernel, implementation=implementation, scale=0.7, **options
+            )
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))(u, v, kernel)
+
+    ours, theirs = loss(by_taps), loss("reference")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, theirs)
+    assert seen == {
+        "s": (1, 5, 6, 15), "dilation": (1, 2), "precision": "highest", "dtype": jnp.float64,
+    }  # fmt: skip
+
+
+def test_a_function_that_returns_something_else_is_refused():
+    shapes = (1, 5, 6, 3), (1, 5, 6, 2), (3, 3, 3, 2)
+    u, v, kernel = map(jnp.array, arrays(*shapes, dtype=np.float32))
+    for wrong in (lambda u, *_, **__: u, lambda u, *_, **__: u[..., :2].astype(jnp.bfloat16)):
+        with pytest.raises(ValueError, match=r"implementation must return \(1, 5, 6, 2\) in float"):
+            ops.semantic_difference_conv(u, v, kernel, implementation=wrong)

@@ -104,7 +104,7 @@ class MixFFN(nn.Module):
 
 
 class MixBlock(nn.Module):
-    """Efficient attention and mix-FFN, each after a layer norm and beside a shortcut."""
+    """Pre-norm efficient attention and mix-FFN with residual connections."""
 
     heads: int
     reduction: int

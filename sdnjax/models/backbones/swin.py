@@ -112,7 +112,7 @@ def _apart(grid: tuple[int, ...], side: int, shift: int) -> np.ndarray:
 
 
 class SwinBlock(nn.Module):
-    """Window attention and MLP, each after a layer norm and beside a shortcut."""
+    """Pre-norm window attention and MLP with residual connections."""
 
     heads: int
     window: int

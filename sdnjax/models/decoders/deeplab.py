@@ -15,8 +15,8 @@ from sdnjax.ops import resize_bilinear
 class DeepLabV2Classifier(nn.Module):
     """The sum of dilated 3×3 classifiers, `[B, h, w, C]` → scores `[B, h, w, K]`.
 
-    With the dilations 6, 12, 18, 24 this is DeepLabV2's large field of view (ASPP-L). The
-    convolutions have biases; weights start from N(0, 0.01).
+    With the dilations 6, 12, 18, 24 this is the paper's ASPP-L on a ResNet. The convolutions have
+    biases; weights start from N(0, 0.01).
     """
 
     num_classes: int
