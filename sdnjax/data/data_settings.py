@@ -77,7 +77,7 @@ class Data:
     )
     workers: int = setting(4, "threads that read and augment", run_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_types(self)
         dataset_of(self)  # an unknown name is reported with the nearest one
         self._require("train_split", bool(self.train_split), "name a split")

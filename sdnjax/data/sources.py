@@ -60,22 +60,23 @@ def _prepared(data: Data, data_set: DataSet) -> Path | None:
     Raises: InputError where only a prepared data set can serve, in a bucket or with
       superpixels, and there is none; it says which command prepares it.
     """
-    segments, bucket = data.superpixels, data.dir is not None and buckets.is_bucket(data.dir)
+    segments = data.superpixels
+    url = data.dir if data.dir is not None and buckets.is_bucket(data.dir) else None
     if segments is not None and segments < 1:
         raise InputError(f"data.superpixels must be positive or none, not {segments}")
     if data_set.version is None:
-        if segments is not None or bucket:
+        if segments is not None or url:
             raise InputError(
                 f"data.name {data_set.name!r} cannot be prepared, as superpixels and buckets need"
             )
         return None
-    if bucket:
+    if url:
         relative = data_set.prepared_dir(Path(), segments)
-        if not buckets.has(data.dir, relative):
-            held = f"{data.dir} holds no {relative.as_posix()}"
-            raise InputError(f"{held}; {_command(data_set, segments, data.dir)}")
-        buckets.download(data.dir, relative)
-        return buckets.mirror(data.dir) / relative
+        if not buckets.has(url, relative):
+            held = f"{url} holds no {relative.as_posix()}"
+            raise InputError(f"{held}; {_command(data_set, segments, url)}")
+        buckets.download(url, relative)
+        return buckets.mirror(url) / relative
     if data.dir is None and not data_set.generated:
         return None
     root = Path(data.dir).expanduser() if data.dir else default_cache()

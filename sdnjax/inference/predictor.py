@@ -24,6 +24,8 @@ from sdnjax.models.inputs import inputs_of
 from sdnjax.ops import resize_bilinear
 from sdnjax.ops.normalization import Normalization
 
+# Probabilities take 4·K bytes a pixel, more than anything else, and only their largest is wanted.
+# So output is made in strips, which leave the device as class maps.
 _STRIP_ROWS = 128  # most rows of a strip
 _STRIP_BYTES = 2**25  # of a strip's probabilities
 
@@ -44,8 +46,8 @@ class Predictor:
 
     **Compilations.** `compilations` counts them: `network` once for each size of its input, a
     padded picture's or the one size of a window, and `resampling`, all that happens around it.
-    Its functions are few for each size of picture, and sizes are rounded up to `bucket`s, four
-    for each doubling; a scale that does not change the size has functions of its own.
+    A few functions are compiled for each size of picture, but sizes are first rounded up to
+    `bucket`s, four for each doubling; where a scale does not change the size they are others.
 
     **Memory.** Output is made in strips of at most 128 rows and 32 MiB of probabilities. With
     sliding windows, each scale and mirror keeps `(window height + 2 strips) · scaled width · K`
@@ -192,7 +194,7 @@ class Predictor:
             raise InputError(f"{len(pictures)} pictures for a batch of {batch}")
         shape = (*np.shape(pictures[0])[:2], channels)
         for picture in pictures:
-            if np.shape(picture) != shape or picture.dtype != np.uint8:
+            if np.shape(picture) != shape or getattr(picture, "dtype", None) != np.uint8:
                 raise InputError(
                     f"pictures must be uint8 [H, W, {channels}] of one size as they were read, "
                     f"not {getattr(picture, 'dtype', type(picture))} {np.shape(picture)}"
@@ -242,8 +244,8 @@ class Predictor:
                 align_corners=self._align_corners,
             )
 
-        # Either all scales of a strip, or all strips of a scale: the first holds a ring of logits
-        # for each scale, the second a whole picture's logits, which must not be held for several.
+        # Rings of logits are small, so with windows every strip is finished before the next one is
+        # begun. A whole picture's logits are not, so there every scale is.
         if slide:
             scales = [scaled(size) for size in sizes]
             for top, bottom in strips(height, rows, [s.rows for s in scales], spread):

@@ -41,7 +41,8 @@ M = TypeVar("M", bound="Metric")
 class Metric(Protocol):
     """A frozen dataclass of settings and sums.
 
-    Its settings are ordinary fields; its sums are arrays, declared with `sum_field`. States of
+    Its settings are ordinary fields that `==` compares; its sums are arrays, declared with
+    `sum_field`. States of
     disjoint sets of images add up to the state of all of them, whatever the metric, so merging
     and summing over processes need nothing from it. An attribute `name` tells apart metrics of
     one class, whose name is used otherwise.

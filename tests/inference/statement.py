@@ -16,8 +16,10 @@ def probabilities(
     stride=None,
     size_multiple=1,
     align_corners=False,
+    labels=None,
 ):
-    """Mean probabilities [H, W, K] of an image [H, W, 3]; `logits_of` takes [h, w, 3]."""
+    """Mean probabilities [H, W, K] of an image [H, W, 3]; `logits_of` takes [h, w, 3], and labels
+    [h, w] if there are any, -1 where the image is padded."""
     height, width = image.shape[:2]
     views = []
     for scale in scales:
@@ -26,42 +28,65 @@ def probabilities(
             long, short = math.floor(resize_to[0] * scale), math.floor(resize_to[1] * scale)
             factor = min(long / max(height, width), short / min(height, width))
         size = math.floor(height * factor + 0.5), math.floor(width * factor + 0.5)
-        scaled = resized(image.astype(np.float64), size)
+        inputs = [resized(image.astype(np.float64), size)]
+        if labels is not None:
+            # One more, so that padding with zeros means -1.
+            inputs.append(nearest(labels, size) + 1)
         for step in (1, -1) if flip else (1,):
+            seen = [x[:, ::step] for x in inputs]
             if window is None:
-                logits = whole(logits_of, scaled[:, ::step], size_multiple)
+                logits = whole(logits_of, seen, size_multiple)
             else:
-                logits = slid(logits_of, scaled[:, ::step], window, stride, size_multiple)
+                logits = slid(logits_of, seen, window, stride, size_multiple)
             logits = resized(logits[:, ::step], (height, width), align_corners)
             e = np.exp(logits - logits.max(axis=-1, keepdims=True))
             views.append(e / e.sum(axis=-1, keepdims=True))
     return sum(views) / len(views)
 
 
-def whole(logits_of, x, size_multiple):
-    h, w, _ = x.shape
-    return logits_of(np.pad(x, ((0, -h % size_multiple), (0, -w % size_multiple), (0, 0))))[:h, :w]
+def padded(x, height, width):
+    h, w = x.shape[:2]
+    return np.pad(x, ((0, height - h), (0, width - w), (0, 0))[: x.ndim])
 
 
-def slid(logits_of, x, window, stride, size_multiple):
-    h, w, _ = x.shape
+def network(logits_of, image, *labels):
+    return logits_of(image, *(x - 1 for x in labels))
+
+
+def whole(logits_of, inputs, size_multiple):
+    h, w = inputs[0].shape[:2]
+    size = h + -h % size_multiple, w + -w % size_multiple
+    return network(logits_of, *(padded(x, *size) for x in inputs))[:h, :w]
+
+
+def slid(logits_of, inputs, window, stride, size_multiple):
+    h, w = inputs[0].shape[:2]
     if size_multiple == 1:
         window = min(window[0], h), min(window[1], w)
-    x = np.pad(x, ((0, max(0, window[0] - h)), (0, max(0, window[1] - w)), (0, 0)))
-    total, count = 0, np.zeros((*x.shape[:2], 1))
+    height, width = max(h, window[0]), max(w, window[1])
+    inputs = [padded(x, height, width) for x in inputs]
+    total, count = 0, np.zeros((height, width, 1))
     bottom = 0
-    while bottom < x.shape[0]:
-        bottom = window[0] if not bottom else min(bottom + stride[0], x.shape[0])
+    while bottom < height:
+        bottom = window[0] if not bottom else min(bottom + stride[0], height)
         right = 0
-        while right < x.shape[1]:
-            right = window[1] if not right else min(right + stride[1], x.shape[1])
+        while right < width:
+            right = window[1] if not right else min(right + stride[1], width)
             place = np.s_[bottom - window[0] : bottom, right - window[1] : right]
-            part = logits_of(x[place])
+            part = network(logits_of, *(x[place] for x in inputs))
             if isinstance(total, int):
-                total = np.zeros((*x.shape[:2], part.shape[-1]))
+                total = np.zeros((height, width, part.shape[-1]))
             total[place] += part
             count[place] += 1
     return (total / count)[:h, :w]
+
+
+def nearest(labels, size):
+    rows, columns = (
+        [(2 * i + 1) * old // (2 * new) for i in range(new)]
+        for old, new in zip(labels.shape, size, strict=True)
+    )
+    return labels[rows][:, columns]
 
 
 def resized(x, size, align_corners=False):

@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from sdnjax.errors import InputError
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.inference.resampling import bucket
 from sdnjax.models.layers import conv
+from sdnjax.ops.normalization import Normalization
 from tests.inference.fake import NORMALIZATION, Fake, fake_logits, picture
 from tests.inference.statement import probabilities
 
@@ -125,6 +128,65 @@ def test_eight_devices_predict_as_one(net):
         for x, ours in zip(images, found, strict=True):
             (alone,) = one.probabilities(one.place(net[1]), [x])
             np.testing.assert_allclose(ours, alone, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [8, 1])  # on eight devices, on the first
+def test_sharded_parameters_predict_as_replicated_ones(batch_size, monkeypatch):
+    class Wide(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return {"logits": conv(8, 3, bias=True)(nn.relu(conv(16, 3, bias=True)(x)))}
+
+    network = Wide()
+    variables = network.init(jax.random.key(1), jnp.zeros((1, 8, 8, 3)), train=False)
+    mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(AxisType.Auto,))
+    last_axis = NamedSharding(mesh, PartitionSpec(None, None, None, "fsdp"))
+    bias = NamedSharding(mesh, PartitionSpec("fsdp"))
+    sharded = jax.tree.map(
+        lambda x: jax.device_put(x, last_axis if x.ndim == 4 else bias), variables
+    )
+    assert not any(x.is_fully_replicated for x in jax.tree.leaves(sharded))
+
+    def refuse(*_):
+        raise AssertionError("parameters came to the host")
+
+    monkeypatch.setattr(jax, "device_get", refuse)
+    predictor = predictor_of(network, batch_size=batch_size, flip=True)
+    placed = predictor.place(sharded)
+    assert all(x.is_fully_replicated for x in jax.tree.leaves(placed))
+    assert {len(x.devices()) for x in jax.tree.leaves(placed)} == {batch_size}
+    pictures = [picture(21, 33, seed) for seed in range(batch_size)]
+    ours, theirs = (
+        np.stack(predictor.labels(v, pictures)) for v in (placed, predictor.place(variables))
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    assert len(np.unique(ours)) > 3
+    for x, y in zip(jax.tree.leaves(placed), jax.tree.leaves(variables), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_pictures_are_as_they_were_read():
+    predictor = predictor_of(Fake(), batch_size=2)
+    x = picture(6, 8)
+    for pictures in ([NORMALIZATION(x)], [x, x[:5]], [x[..., :1]], [x[..., 0]]):
+        with pytest.raises(InputError, match=r"pictures must be uint8 \[H, W, 3\] of one size"):
+            predictor.labels({}, pictures)
+    for pictures in ([], [x] * 3):
+        with pytest.raises(InputError, match=r"pictures for a batch of 2"):
+            predictor.labels({}, pictures)
+
+
+def test_pictures_of_other_channels():
+    class Infrared(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return {"logits": jnp.concatenate([x, -x.sum(-1, keepdims=True)], axis=-1)}
+
+    normalization = Normalization((100.0, 50.0), (20.0, 30.0))
+    x = np.random.default_rng(0).integers(0, 256, (9, 7, 2), dtype=np.uint8)
+    (labels,) = Predictor(Infrared(), Evaluation(), normalization).labels({}, [x])
+    y = (x - np.array([100.0, 50.0])) / [20, 30]
+    np.testing.assert_array_equal(labels, np.dstack([y, -y.sum(-1)]).argmax(-1))
 
 
 @contextlib.contextmanager

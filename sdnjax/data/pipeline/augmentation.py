@@ -56,7 +56,9 @@ def augment(
     crop = sample(image, label, draws, data, superpixels)
     finished = finisher(data)(*crop[:4], draws[COLOUR_DRAWS])
     result = {"image": finished.numpy(), "label": crop.label.astype(np.int32)}
-    return result if superpixels is None else {**result, "superpixels": crop.superpixels}
+    if crop.superpixels is not None:
+        result["superpixels"] = crop.superpixels
+    return result
 
 
 @functools.lru_cache(maxsize=8)
@@ -70,7 +72,7 @@ def finisher(data: Data) -> Callable:
     h, w = data.crop_size
     mean, inverse_std = data.normalization.constants()
 
-    def weigh(corners, down, right):
+    def weigh(corners: tf.Tensor, down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
         # Three values of a pixel or three pixels: it is the same to the processor.
         corners = tf.cast(tf.reshape(corners, (4, h, w * 3)), tf.float32)
         right = tf.ensure_shape(right, (w * 3,))
@@ -79,7 +81,7 @@ def finisher(data: Data) -> Callable:
         image = upper + (lower - upper) * tf.ensure_shape(down, (h,))[:, None]
         return tf.reshape(image, (h, w, 3))
 
-    def normalise(channels, extent):
+    def normalise(channels: list[tf.Tensor], extent: tf.Tensor) -> tf.Tensor:
         inside = (tf.range(h) < extent[0])[:, None] & (tf.range(w) < extent[1])
         channels = [(c - mean[k]) * inverse_std[k] for k, c in enumerate(channels)]
         return tf.stack([tf.where(inside, c, 0.0) for c in channels], -1)
@@ -88,10 +90,16 @@ def finisher(data: Data) -> Callable:
     compiled = functools.partial(tf.function, jit_compile=True)
     weigh = compiled(weigh)
     first = compiled(lambda image, draws: begin_colours(tf.unstack(image, axis=-1), draws, tf))
-    last = compiled(lambda draws, extent, *hsv: normalise(end_colours(*hsv, draws, tf), extent))
+    last = compiled(
+        lambda draws, extent, value, chroma, angle: normalise(
+            end_colours(value, chroma, angle, draws, tf), extent
+        )
+    )
     plain = compiled(lambda image, extent: normalise(tf.unstack(image, axis=-1), extent))
 
-    def finish(corners, down, right, extent, draws):
+    def finish(
+        corners: tf.Tensor, down: tf.Tensor, right: tf.Tensor, extent: tf.Tensor, draws: tf.Tensor
+    ) -> tf.Tensor:
         image = weigh(corners, down, right)
         if not data.photometric:
             return plain(image, extent)

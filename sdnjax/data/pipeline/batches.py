@@ -8,8 +8,9 @@ run resumes anywhere at once, and any number of processes sees the same global b
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -156,10 +157,11 @@ def shuffled_index(position: Any, epoch: Any, seed: Any, count: int) -> tf.Tenso
 def _dataset(samples: tf.data.Dataset, loader: Loader, data: Data, seed: int) -> tf.data.Dataset:
     """Sample numbers → what a batch holds of each, and its marks."""
     count = len(loader.source)
-    finish = finisher(data) if data.augment_on == "host" else None
     marks = (tf.float32, tf.bool)
 
-    def cropped(number, epoch, index):
+    def cropped(
+        finish: Callable[..., tf.Tensor], number: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor
+    ) -> tuple[Any, ...]:
         draws = example_draws(seed, epoch, index)
         types = (tf.uint8, tf.float32, tf.float32, tf.int32, tf.uint8, tf.int32, *marks)
         *crop, label, superpixels, seconds, loaded = tf.numpy_function(
@@ -175,7 +177,7 @@ def _dataset(samples: tf.data.Dataset, loader: Loader, data: Data, seed: int) ->
         label = tf.cast(tf.ensure_shape(label, data.crop_size), tf.int32)
         return {"image": image, "label": label}, superpixels, seconds, loaded
 
-    def whole(number, epoch, index):
+    def whole(number: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> tuple[Any, ...]:
         types = (tf.uint8, tf.uint8, tf.int32, *marks)
         image, label, superpixels, seconds, loaded = tf.numpy_function(
             loader.whole, [number, index], types
@@ -184,12 +186,13 @@ def _dataset(samples: tf.data.Dataset, loader: Loader, data: Data, seed: int) ->
         identity = {"epoch": tf.cast(epoch, tf.int32), "index": tf.cast(index, tf.int32)}
         return {"image": image, "label": label, **identity}, superpixels, seconds, loaded
 
-    def example(number):
+    on_host = data.augment_on == "host"
+    load = functools.partial(cropped, finisher(data)) if on_host else whole
+
+    def example(number: tf.Tensor) -> tuple[Any, ...]:
         epoch, position = number // count, number % count
         index = shuffled_index(position, epoch, seed, count)
-        fields, superpixels, seconds, loaded = (whole if finish is None else cropped)(
-            number, epoch, index
-        )
+        fields, superpixels, seconds, loaded = load(number, epoch, index)
         if loader.superpixels:
             fields["superpixels"] = tf.ensure_shape(superpixels, (None, None))
         return fields, number, tf.ensure_shape(seconds, (3,)), tf.ensure_shape(loaded, ())

@@ -41,37 +41,36 @@ class Loader:
         self.errors: dict[int, Exception] = {}
         self.stopped = threading.Event()
         self._data = data
-        self._size = None
+        self._size: tuple[int, int] | None = None
         if data.augment_on == "device":
             # One size for all, which a sample that failed has too, so that batches can be made.
             first = load_example(source, 0, "skip", Failures(), read=self._read)
+            assert first is not None  # see `_load`
             self._size = first.label.shape
 
     def cropped(self, number: np.int64, index: np.int64, draws: np.ndarray) -> tuple[Any, ...]:
         """Example `index` as sampled for sample `number`: a `Crop`'s fields and `_marks`."""
-        example, seconds = self._load(int(number), int(index))
+        example, loaded, seconds = self._load(int(number), int(index), blank=(1, 1))
         begin = time.perf_counter()
-        loaded = example is not None
-        if not loaded:
-            example = _blank((1, 1))
         crop = sample(example.image, example.label, draws, self._data, example.superpixels)
         seconds[2] = time.perf_counter() - begin
         return *crop[:5], _present(crop.superpixels), *_marks(seconds, loaded)
 
-    def whole(self, number: np.int64, index: np.int64) -> tuple[np.ndarray, ...]:
+    def whole(self, number: np.int64, index: np.int64) -> tuple[Any, ...]:
         """Example `index` as it is: image, label, superpixels, `_marks`."""
-        example, seconds = self._load(int(number), int(index))
-        loaded = example is not None
-        if not loaded:
-            example = _blank(self._size)
+        assert self._size is not None  # whole examples are of one size
+        example, loaded, seconds = self._load(int(number), int(index), blank=self._size)
         superpixels = _present(example.superpixels)
         return example.image, example.label, superpixels, *_marks(seconds, loaded)
 
     def _read(self, index: int) -> Example:
         return self.source.decode(self.source.read(index), superpixels=False)
 
-    def _load(self, number: int, index: int) -> tuple[Example | None, np.ndarray]:
-        """The example, or None after a failure, and float32 [3], seconds spent on `STAGES`."""
+    def _load(
+        self, number: int, index: int, blank: tuple[int, int]
+    ) -> tuple[Example, bool, np.ndarray]:
+        """The example, or an empty one of the size `blank` after a failure; whether it was
+        loaded; and float32 [3], seconds spent on `STAGES`."""
         seconds = np.zeros(len(STAGES), np.float32)
 
         def read(position: int) -> Example:
@@ -89,12 +88,14 @@ class Loader:
         if not self.stopped.is_set():
             try:
                 args = self.source, index, self._data.on_bad_image, self.failures
-                return load_example(*args, read=read), seconds
+                example = load_example(*args, read=read)
+                assert example is not None  # one that cannot be read is replaced
+                return example, True, seconds
             except _Unsuitable as error:
                 self.errors[number] = InputError(str(error))
             except Exception as error:  # a defect, too, is the consumer's to see
                 self.errors[number] = error
-        return None, seconds
+        return _blank(blank), False, seconds
 
     def _check(self, example: Example, name: str) -> None:
         if self._size is not None and example.label.shape != self._size:

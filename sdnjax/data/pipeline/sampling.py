@@ -88,11 +88,11 @@ def random_size(shape: tuple[int, int], draw: float, data: Data) -> tuple[int, i
     The factor is uniform in `scale_range`, times the one that fits the image into
     `base_size` if there is one; sizes are rounded half up.
     """
-    low, high = np.float32(data.scale_range)
+    low, high = np.array(data.scale_range, np.float32)
     factor = low + np.float32(draw) * (high - low)
-    sides = np.float32(shape)
+    sides = np.array(shape, np.float32)
     if data.base_size is not None:
-        long, short = np.float32([max(data.base_size), min(data.base_size)])
+        long, short = np.array([max(data.base_size), min(data.base_size)], np.float32)
         factor *= min(long / sides.max(), short / sides.min())
     height, width = np.maximum(np.floor(sides * factor + np.float32(0.5)), 1).astype(int)
     return int(height), int(width)
@@ -145,7 +145,7 @@ def bilinear(old: int, new: int, positions: np.ndarray) -> tuple[np.ndarray, ...
     """
     numerator, denominator = (2 * positions + 1) * old - new, 2 * new
     lower = numerator // denominator
-    weight = np.float32(numerator - lower * denominator) / np.float32(denominator)
+    weight = (numerator - lower * denominator).astype(np.float32) / np.float32(denominator)
     return np.maximum(lower, 0), np.minimum(lower + 1, old - 1), weight
 
 

@@ -28,8 +28,10 @@ from sdnjax.files import write_atomically
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # What zipfile and tarfile raise for damaged archives, besides OSErrors without a number;
 # RuntimeError is an encrypted zip.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
-_DAMAGE = (*_DAMAGE, ValueError, KeyError, NotImplementedError, RuntimeError)
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(ValueError, KeyError, NotImplementedError, RuntimeError),
+)
 
 
 def is_archive(path: Path) -> bool:

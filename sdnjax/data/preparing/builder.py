@@ -33,7 +33,6 @@ from sdnjax.errors import InputError
 _SHARD_BYTES = 128 * 2**20  # TFDS keeps a shard in memory while it writes it
 
 
-@functools.cache
 def builder_class(data_set: DataSet) -> type[SegmentationBuilder]:
     """The builder of a data set. TFDS wants its name and version as attributes of a class."""
     manual = f"manual_dir holds {data_set.expected}"
@@ -51,8 +50,6 @@ def builder_class(data_set: DataSet) -> type[SegmentationBuilder]:
 class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Base of the builders: `image` and `label` as encoded files, `name`, and superpixels.
 
-    None is registered, because TFDS has data sets of its own of the same names.
-
     Args, besides TFDS's own:
       superpixels: SLIC segments that are stored with each example, as configuration `slicN`;
         None stores none.
@@ -63,7 +60,8 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     data_set: DataSet
 
     def __init_subclass__(cls, **kwargs: Any):
-        super().__init_subclass__(skip_registration=True, **kwargs)
+        # TFDS has data sets of the same names, and a second one of a name would be an error.
+        super().__init_subclass__(skip_registration=True, **kwargs)  # type: ignore[call-arg]
 
     def __init__(
         self,
@@ -71,7 +69,7 @@ class SegmentationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         superpixels: int | None = None,
         examined: Examined | None = None,
         report: Callable[[int], Any] = bool,
-        **kwargs,
+        **kwargs: Any,
     ):
         if superpixels is not None:
             kwargs["config"] = tfds.core.BuilderConfig(

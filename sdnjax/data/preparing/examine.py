@@ -23,7 +23,7 @@ import os
 import signal
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -40,7 +40,7 @@ from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
 from sdnjax.files import write_atomically
 
-_FORMAT = 1  # of the work folder: another one finds nothing of this one's
+_FORMAT = 1  # in the hash of every block, so that results of another format are not found
 _KINDS = ("image", "label", "superpixels")
 
 
@@ -62,8 +62,13 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What was found of an example: the one line that says what is wrong with it, or what is
-    to be stored of it instead of its files' bytes, or beside them."""
+    """The result for one example.
+
+    Attributes:
+      error: the one line that says what is wrong with it; then there is nothing else.
+      image, label: bytes to store; None to store the file as it is.
+      superpixels: a PNG to store beside them, if there are to be any.
+    """
 
     error: str | None = None
     image: bytes | None = None
@@ -73,14 +78,14 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Consecutive examples of a split, their states, and the file of what was found."""
+    """Consecutive examples of a split, their states, and the file of their results."""
 
     items: tuple[Item, ...]
     states: tuple[list[Any], ...]
     file: Path
 
     def findings(self) -> list[Finding]:
-        """What was found; OSError or BadZipFile if that is not there or damaged."""
+        """The results; OSError or BadZipFile if the file is missing or damaged."""
         with zipfile.ZipFile(self.file) as archive:
             found = [{"error": error} for error in json.loads(archive.read("errors.json"))]
             for member in archive.namelist():
@@ -219,7 +224,7 @@ def stored_bytes(state: list[Any]) -> int:
 
 def _run(
     blocks: Sequence[Block], job: Job, workers: int, report: Callable[[int], Any]
-) -> Iterator[tuple[Block, list[str | None]]]:
+) -> Generator[tuple[Block, list[str | None]]]:
     """Every block in order, with the error of each of its examples or None.
 
     `report` is called with the number of examples finished since its last call. Closing the
@@ -246,7 +251,11 @@ def _run(
 
 
 def _examine_block(block: Block, job: Job) -> list[str | None]:
-    """Writes what was found of a block; returns the errors alone."""
+    """Writes the results of a block; returns the errors alone.
+
+    They go through the disk, not back to the parent: superpixels of a whole data set are
+    gigabytes, and what is on the disk survives an interruption.
+    """
     findings = [find(item, job) for item in block.items]
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -271,7 +280,7 @@ def _errors(block: Block) -> list[str | None] | None:
 
 
 @contextlib.contextmanager
-def _started(workers: int) -> Iterator[Callable[..., Future]]:
+def _started(workers: int) -> Iterator[Callable[..., Future | _Later]]:
     """A function that has a call made: by a pool of processes, or when it is waited for."""
     if workers <= 1:
         yield _Later
@@ -304,8 +313,9 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
-    def end_with_parent():
-        parent.join()
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()

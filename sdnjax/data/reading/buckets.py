@@ -16,6 +16,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePath
+from typing import Any
 
 from tqdm import tqdm
 
@@ -80,7 +81,7 @@ def download(url: str, relative: PurePath, *, progress: bool = True) -> None:
             _copy_all(_files(remote), remote, _from_path(local), "downloading", progress)
 
 
-def _copy_all(names: list[str], source, target, what: str, progress: bool) -> None:
+def _copy_all(names: list[str], source: Any, target: Any, what: str, progress: bool) -> None:
     """Copies files between two epath folders, `COMPLETE` last; sizes are compared."""
     newest, under_way = (source / COMPLETE).read_bytes(), target / _UNDER_WAY
     goes_on = under_way.exists() and under_way.read_bytes() == newest
@@ -110,15 +111,15 @@ def _copy_all(names: list[str], source, target, what: str, progress: bool) -> No
     under_way.unlink()
 
 
-def _files(folder) -> list[str]:
+def _files(folder: Any) -> list[str]:
     return sorted(file.name for file in folder.iterdir() if file.name not in (_UNDER_WAY, _PART))
 
 
-def _remote(url: str, relative: PurePath):
+def _remote(url: str, relative: PurePath) -> Any:
     return _from_path(url) / relative.as_posix()
 
 
-def _from_path(path):
+def _from_path(path: str | Path) -> Any:
     from etils import epath  # noqa: PLC0415
 
     if is_bucket(path):  # then epath imports TensorFlow

@@ -20,8 +20,10 @@ from sdnjax.errors import InputError
 from sdnjax.files import read_bytes
 
 # What Pillow's decoders raise for damaged data, besides OSError.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError)
-_DAMAGE = (*_DAMAGE, struct.error, zlib.error, Image.DecompressionBombError)
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
 
 
 def decode_image(data: bytes, name: str, *, exif_orientation: bool = False) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -37,6 +37,10 @@ _STRUCTURE, _NUMERIC = 2, range(6, 16)  # classes of matrices
 _COMPLEX = 0x0800
 _LIMIT = 1 << 28  # bytes of one variable: 33 million pixels as MATLAB's doubles
 _MOST_ELEMENTS = 1000  # in one list; the files that are read have five
+
+
+_Element = tuple[int, memoryview]  # type and bytes
+_Matrix = tuple[str, int, tuple[int, ...], list[_Element]]  # name, class, dimensions, the rest
 
 
 class _Damage(Exception):
@@ -85,7 +89,7 @@ def _labels(data: memoryview, order: str) -> np.ndarray:
     )
 
 
-def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
+def _elements(data: memoryview, order: str) -> Iterator[_Element]:
     """Type and bytes of each element; a small one shares its first word with its size."""
     at = count = 0
     while at < len(data):
@@ -114,7 +118,7 @@ def _inflated(data: memoryview) -> memoryview:
     return memoryview(content)
 
 
-def _matrix(payload: memoryview, order: str) -> tuple[str, int, tuple[int, ...], list]:
+def _matrix(payload: memoryview, order: str) -> _Matrix:
     """Name, class, dimensions and remaining elements."""
     flags, dimensions, name, *parts = _at_least(3, _elements(payload, order))
     (flag,) = struct.unpack_from(order + "I", flags[1])
@@ -123,16 +127,16 @@ def _matrix(payload: memoryview, order: str) -> tuple[str, int, tuple[int, ...],
     return bytes(name[1]).decode("latin-1"), kind, shape, parts
 
 
-def _field(kind: int, parts: list, field: str, order: str):
+def _field(kind: int, parts: list[_Element], field: str, order: str) -> _Matrix:
     """The matrix in a field of a structure (of the first one in an array of them)."""
     if kind != _STRUCTURE:
         raise _Damage(f"GTcls is no structure with the field {field}")
     length, names, *values = _at_least(2, parts)
     (length,) = struct.unpack_from(order + "i", length[1])
-    names = bytes(names[1])
-    if length < 1 or len(names) % length or len(names) > length * _MOST_ELEMENTS:
+    text = bytes(names[1])
+    if length < 1 or len(text) % length or len(text) > length * _MOST_ELEMENTS:
         raise ValueError("field names")
-    fields = [names[i : i + length].split(b"\0")[0] for i in range(0, len(names), length)]
+    fields = [text[i : i + length].split(b"\0")[0] for i in range(0, len(text), length)]
     if field.encode() not in fields:
         raise _Damage(f"GTcls has no field {field}")
     kind, payload = _at_least(len(fields), values)[fields.index(field.encode())]
@@ -141,7 +145,7 @@ def _field(kind: int, parts: list, field: str, order: str):
     return _matrix(payload, order)
 
 
-def _values(matrix, order: str) -> np.ndarray:
+def _values(matrix: _Matrix, order: str) -> np.ndarray:
     """The numbers of a matrix [H, W], as they are stored."""
     _, kind, shape, parts = matrix
     if kind not in _NUMERIC or len(shape) != 2 or min(shape) < 1:
@@ -162,8 +166,8 @@ def _whole_numbers(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, np.int32)
 
 
-def _at_least(count: int, elements) -> list:
-    elements = list(elements)
+def _at_least(count: int, found: Iterable[_Element]) -> list[_Element]:
+    elements = list(found)
     if len(elements) < count:
         raise ValueError("elements are missing")
     return elements

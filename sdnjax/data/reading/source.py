@@ -65,7 +65,7 @@ class ItemSource(Source):
 class Failures:
     """The examples that could not be read, each counted once; safe from several threads."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._messages: dict[str, str] = {}
         self._lock = threading.Lock()
 

@@ -43,7 +43,7 @@ class LabelSpace:
     file_colors: tuple[tuple[Color, int], ...] = ()
     mat_values: tuple[tuple[int, int], ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):
             raise ValueError(
                 f"{self.name}: {len(self.classes)} classes, {len(self.palette)} colours"

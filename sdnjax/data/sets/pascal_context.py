@@ -92,6 +92,7 @@ def missing(root: Path) -> str:
 def pairs(root: Path, split: str) -> list[Pair]:
     images, labels = _voc(root) / "JPEGImages", _labels(root)
     source = first_file(_list_places(root, split))
+    assert labels and source  # without them there is no such split
     ending = ".png" if labels.name == _PNG else ".mat"
     if ending == ".mat":
         for folder in (labels, labels.parent):
@@ -120,8 +121,8 @@ def check_names(folder: Path) -> None:
                 )
     chosen = folder / "59_labels.txt"
     if chosen.is_file():
-        theirs = {_ALIASES.get(name, name) for name in _numbered(chosen).values()}
-        if wrong := sorted(theirs ^ set(_IDS.values())):
+        names = {_ALIASES.get(name, name) for name in _numbered(chosen).values()}
+        if wrong := sorted(names ^ set(_IDS.values())):
             raise InputError(f"{chosen}: {wrong[0]} is in only one of this list and our 59 classes")
 
 

@@ -13,6 +13,7 @@ sums whose order could change).
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -87,7 +88,9 @@ def render_scene(
     return np.clip(np.floor(image + np.float32(0.5)), 0, 255).astype(np.uint8), label
 
 
-def _draw_object(draws: _Draws, image, label, x, y) -> None:
+def _draw_object(
+    draws: _Draws, image: np.ndarray, label: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> None:
     """Draws one random object over image and label, in place."""
     h, w = label.shape
     kind = 1 + draws.integer(len(_TONES) - 1)
@@ -108,7 +111,9 @@ def _draw_object(draws: _Draws, image, label, x, y) -> None:
     label[rows, cols][inside > 0] = kind
 
 
-def _distance_inside(kind: int, along, across, radius: float, stretch: float) -> np.ndarray:
+def _distance_inside(
+    kind: int, along: np.ndarray, across: np.ndarray, radius: float, stretch: float
+) -> np.ndarray:
     """Distance to the outline in pixels, positive inside; along, across: the object's axes."""
     if kind == 1:  # disc, mostly elliptic
         across = across * np.float32(1 / stretch)
@@ -126,15 +131,19 @@ def _distance_inside(kind: int, along, across, radius: float, stretch: float) ->
     return _polygon(along, across, sides + tuple((-a, -b) for a, b in sides), 0.85 * radius)
 
 
-def _polygon(along, across, normals, apothem: float) -> np.ndarray:
-    inside = None
-    for a, b in normals:
-        side = np.float32(apothem) - (along * np.float32(a) + across * np.float32(b))
-        inside = side if inside is None else np.minimum(inside, side)
-    return inside
+def _polygon(
+    along: np.ndarray,
+    across: np.ndarray,
+    normals: tuple[tuple[float, float], ...],
+    apothem: float,
+) -> np.ndarray:
+    sides = [
+        np.float32(apothem) - (along * np.float32(a) + across * np.float32(b)) for a, b in normals
+    ]
+    return functools.reduce(np.minimum, sides)
 
 
-def _pattern(draws: _Draws, kind: int, dx, dy) -> np.ndarray:
+def _pattern(draws: _Draws, kind: int, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """The texture of a class: float32 [h, w], from 0 (first tone) to 1 (second).
 
     Orientation and period vary between objects, but less than between classes.
@@ -168,7 +177,7 @@ def _ground_pattern(draws: _Draws, h: int, w: int) -> np.ndarray:
     return cells.repeat(2, 0).repeat(2, 1)[:h, :w]
 
 
-def _wave(position, period: float, phase: float) -> np.ndarray:
+def _wave(position: np.ndarray, period: float, phase: float) -> np.ndarray:
     """A trapezoid wave from 0 to 1, steep but not aliased."""
     turns = position * np.float32(1 / period) + np.float32(phase)
     triangle = np.abs(turns - np.floor(turns) - np.float32(0.5)) * np.float32(2)
@@ -184,7 +193,7 @@ def _paint(draws: _Draws, kind: int, pattern: np.ndarray) -> np.ndarray:
     return middle + (pattern - np.float32(0.5))[..., None] * ink
 
 
-def _turned(dx, dy, c: float, s: float):
+def _turned(dx: np.ndarray, dy: np.ndarray, c: float, s: float) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates in axes turned by the angle of cosine c and sine s."""
-    c, s = np.float32(c), np.float32(s)
-    return dx * c + dy * s, dy * c - dx * s
+    cosine, sine = np.float32(c), np.float32(s)
+    return dx * cosine + dy * sine, dy * cosine - dx * sine

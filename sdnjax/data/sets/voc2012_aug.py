@@ -57,7 +57,8 @@ def _training_lists(root: Path) -> list[Path] | None:
         return None
     lists = [_list_file(voc, "train"), _list_file(voc, "val")]
     lists += [first_file([sbd / "train.txt"]), first_file([sbd / "val.txt"])]
-    return lists if all(lists) else None
+    found = [file for file in lists if file]
+    return found if len(found) == len(lists) else None
 
 
 def splits(root: Path) -> tuple[str, ...]:
@@ -102,7 +103,9 @@ def _lacks_training(root: Path) -> str:
 
 def pairs(root: Path, split: str) -> list[Pair]:
     voc, sbd = _voc(root), _sbd(root)
-    lists = _training_lists(root) if split == "train" else [_list_file(voc, "val")]
+    val = _list_file(voc, "val")
+    lists = _training_lists(root) if split == "train" else [val] if val else None
+    assert lists  # without one there is no such split
     names = set(read_names(lists[0]))
     if len(lists) > 1:
         held_out, *more = map(read_names, lists[1:])
@@ -112,7 +115,7 @@ def pairs(root: Path, split: str) -> list[Pair]:
     if sbd and split == "train":
         images = scan(sbd / "img", ".jpg") | images
         labels = scan(sbd / "cls", ".mat") | labels
-    source = lists[0] if len(lists) == 1 else f"one of {', '.join(map(str, lists))}"
+    source: Path | str = lists[0] if len(lists) == 1 else f"one of {', '.join(map(str, lists))}"
     label = f"{sbd}/cls/NAME.mat" if sbd and split == "train" else f"{voc / _OWN}/NAME.png"
     return listed(names, source, images, labels, (f"{voc}/JPEGImages/NAME.jpg", label))
 

@@ -1,0 +1,80 @@
+"""What the documents print as Python runs as it is printed."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdnjax.visualize import save_png
+from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
+
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FILES = (
+    "small",
+    "similarity",
+    "operator_of_mine",
+    "neck",
+    "dice",
+    "metric",
+    "data_set",
+    "majority",
+    "optimizer",
+)
+
+
+def blocks(root, document):
+    return BLOCK.findall((root / document).read_text())
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """`shapes` is generated once for all files."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def folder(request, tmp_path, monkeypatch, cache):
+    """The folder of a user who has copied every block of docs/extending.md to its file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    found = blocks(request.config.rootpath, "docs/extending.md")
+    names = [re.match(r"# (\w+)\.py\n", block).group(1) for block in found]
+    assert tuple(names) == FILES
+    for name, block in zip(names, found, strict=True):
+        (tmp_path / f"{name}.py").write_text(block)
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        mask = rng.choice([0, 128, 255], (40, 48)).astype(np.uint8)
+        save_png(tmp_path / "pictures" / f"{i}_mask.png", mask)
+        picture = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{i}.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_of_extending_trains_evaluates_and_predicts(name, folder, call):
+    """Touching no file of the library; evaluation and prediction see the work directory alone."""
+    given = ("--data.dir", "pictures") if name == "data_set" else ()
+    status, out, err = call("train.py", f"{name}.py", "--tensorboard=false", *given)
+    assert (status, err) == (0, ""), err
+    assert "step 2/2" in out
+    for file in folder.glob("*.py"):
+        file.unlink()
+    run = f"runs/{name}"
+    status, out, err = call("eval.py", run, "--trust-code")
+    assert (status, err) == (0, ""), err
+    assert "mIoU" in out
+    assert ("precision" in out) == (name == "metric")
+    status, out, err = call("predict.py", run, "pictures/0.jpg", "--trust-code")
+    assert (status, err) == (0, ""), err
+    labels = np.asarray(Image.open(f"{run}/predictions/0_labels.png"))
+    assert labels.shape == (40, 48)
+
+
+def test_the_readme_runs_as_printed(request):
+    namespace = {}
+    found = blocks(request.config.rootpath, "README.md")
+    assert len(found) == 2
+    for block in found:
+        exec(block, namespace)
