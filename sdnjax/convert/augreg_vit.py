@@ -10,9 +10,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Arrangement, Row
 from sdnjax.models import EncoderDecoder
+from sdnjax.models.backbones.vit import ViT
 
 IGNORED = ("head/kernel", "head/bias", "pre_logits/kernel", "pre_logits/bias")
 
@@ -23,12 +25,12 @@ def adapt(
     model: EncoderDecoder, state: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Positions of another image size."""
-    return adapt_positions(model.backbone, state, POSITION)
+    return adapt_positions(part(model, "backbone", ViT), state, POSITION)
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The backbone; the decoder is not in the file."""
-    vit, backbone = model.backbone, "params/backbone"
+    vit, backbone = part(model, "backbone", ViT), "params/backbone"
 
     def with_heads(x: np.ndarray) -> np.ndarray:
         return x.reshape(*x.shape[:-1], vit.heads, -1)

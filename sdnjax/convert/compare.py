@@ -189,14 +189,15 @@ def matching_modules(rows: Sequence[Row]) -> dict[str, str]:
     Where modules hold nothing but one inner module, so that several have the same tensors,
     the innermost ones match, then their parents.
     """
-    ours, theirs = defaultdict(set), defaultdict(set)
+    ours: dict[str, set[int]] = defaultdict(set)
+    theirs: dict[str, set[int]] = defaultdict(set)
     for i, row in enumerate(rows):
-        for prefixes, path, separator in (
+        for prefixes, names, separator in (
             (ours, row.variable.split("/")[1:-1], "/"),
             (theirs, row.tensor.split(".")[:-1], "."),
         ):
-            for end in range(1, len(path) + 1):
-                prefixes[separator.join(path[:end])].add(i)
+            for end in range(1, len(names) + 1):
+                prefixes[separator.join(names[:end])].add(i)
     groups: dict[frozenset[int], tuple[list[str], list[str]]] = {}
     for side, prefixes in enumerate((theirs, ours)):
         for path, held in prefixes.items():

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv, depthwise, linear
 from sdnjax.models.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteClassifier
 from sdnjax.models.encoder_decoder import EncoderDecoder
@@ -28,7 +29,7 @@ CLASSIFICATION = ("_conv_head.", "_bn1.", "_fc.")
 
 
 def rows(model: EfficientNetLiteClassifier | EncoderDecoder) -> list[Row]:
-    rows = efficientnet_lite(model.backbone, "backbone")
+    rows = efficientnet_lite(part(model, "backbone", EfficientNetLite), "backbone")
     if isinstance(model, EfficientNetLiteClassifier):
         rows += conv("head_conv", "_conv_head") + batch_norm("head_bn", "_bn1")
         rows += linear("fc", "_fc")

@@ -81,7 +81,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _write_npz(path: Path, state: Mapping[str, np.ndarray]) -> None:
     with path.open("xb") as file:
-        np.savez(file, **state)
+        np.savez(file, **dict[str, Any](state))
 
 
 def _check_npy(file: Any, size: int, where: str) -> None:

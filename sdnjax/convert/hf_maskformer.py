@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sdnjax.convert import hf_swin
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv, layer_norm, linear
 from sdnjax.models.backbones.resnet import STAGE_BLOCKS, ResNet
 from sdnjax.models.backbones.swin import Swin, relative_positions
@@ -24,20 +25,22 @@ IGNORED = (
 def rows(model: MaskClassifier) -> list[Row]:
     """The whole network."""
     encoder = "model.pixel_level_module.encoder"
+    decoder = part(model, "decoder", MaskFormerDecoder)
     if isinstance(model.backbone, Swin):
         backbone = hf_swin.backbone_rows(model.backbone, "backbone", f"{encoder}.model.")
         for i in range(4):
             backbone += layer_norm(f"backbone/norm{i + 1}", f"{encoder}.hidden_states_norms.{i}")
         width = 8 * model.backbone.width
     else:
-        backbone = resnet_rows(model.backbone, "backbone", f"{encoder}.")
-        width = 512 if model.backbone.depth < 50 else 2048
-    return [*backbone, *_decoder_rows(model.decoder, width != model.decoder.channels)]
+        resnet = part(model, "backbone", ResNet)
+        backbone = resnet_rows(resnet, "backbone", f"{encoder}.")
+        width = 512 if resnet.depth < 50 else 2048
+    return [*backbone, *_decoder_rows(decoder, width != decoder.channels)]
 
 
 def constants(model: MaskClassifier) -> dict[str, np.ndarray]:
     """What the original stores beside its parameters, and the norm that it does not read."""
-    classes = model.decoder.num_classes
+    classes = part(model, "decoder", MaskFormerDecoder).num_classes
     found = {"criterion.empty_weight": np.ones(classes + 1, np.float32)}
     found["criterion.empty_weight"][-1] = 0.1
     if isinstance(model.backbone, Swin):

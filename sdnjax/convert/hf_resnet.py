@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv
-from sdnjax.models.backbones.resnet import STAGE_BLOCKS
+from sdnjax.models.backbones.resnet import STAGE_BLOCKS, ResNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 PREFIXES = ("resnet.",)
@@ -11,7 +12,8 @@ IGNORED = (".num_batches_tracked", "classifier.1.weight", "classifier.1.bias")
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
-    depth, rows = model.backbone.depth, _layer("stem1/conv", "stem1/bn", "embedder.embedder")
+    depth = part(model, "backbone", ResNet).depth
+    rows = _layer("stem1/conv", "stem1/bn", "embedder.embedder")
     convs = 2 if depth < 50 else 3
     for stage, blocks in enumerate(STAGE_BLOCKS[depth]):
         for b in range(blocks):

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Arrangement, Row, batch_norm, conv, depthwise, layer_norm, linear
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.mit import MiT
+from sdnjax.models.decoders.segformer import SegFormerHead
 
 IGNORED = ("num_batches_tracked",)
 
 
 def like_source(model: EncoderDecoder) -> EncoderDecoder:
     """The network with the attributes that these checkpoints were trained with."""
-    deep = sum(model.backbone.depths) > 8
+    deep = sum(part(model, "backbone", MiT).depths) > 8
     return model.clone(
-        backbone=model.backbone.clone(epsilon=1e-5),
-        decoder=model.decoder.clone(projection="linear", channels=768 if deep else 256),
+        backbone=part(model, "backbone", MiT).clone(epsilon=1e-5),
+        decoder=part(model, "decoder", SegFormerHead).clone(
+            projection="linear", channels=768 if deep else 256
+        ),
     )
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
-    found = backbone_rows(model.backbone)
+    found = backbone_rows(part(model, "backbone", MiT))
     for i in range(4):
         found += linear(f"decoder/project{i + 1}", f"decode_head.linear_c.{i}.proj")
     return [

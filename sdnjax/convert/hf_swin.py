@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.swin import Swin
@@ -18,7 +19,7 @@ IGNORED = (
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The backbone; the norms of its stages (`backbone/norm`) and the decoder are not there."""
-    return backbone_rows(model.backbone)
+    return backbone_rows(part(model, "backbone", Swin))
 
 
 def backbone_rows(swin: Swin, variable: str = "backbone", tensor: str = "swin.") -> list[Row]:

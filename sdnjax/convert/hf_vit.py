@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
 from sdnjax.models import EncoderDecoder
@@ -16,14 +17,14 @@ IGNORED = ("pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "cla
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The backbone of a network; the decoder is not in the file."""
-    return backbone_rows(model.backbone)
+    return backbone_rows(part(model, "backbone", ViT))
 
 
 def adapt(
     model: EncoderDecoder, state: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Positions of another image size."""
-    return adapt_positions(model.backbone, state, "embeddings.position_embeddings")
+    return adapt_positions(part(model, "backbone", ViT), state, "embeddings.position_embeddings")
 
 
 def backbone_rows(vit: ViT, variable: str = "backbone") -> list[Row]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv
 from sdnjax.models.backbones.hrnet import HRNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
@@ -15,7 +16,7 @@ CLASSIFICATION = ("incre_modules.", "downsamp_modules.", "final_layer.", "classi
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
-    return hrnet(model.backbone, "backbone")
+    return hrnet(part(model, "backbone", HRNet), "backbone")
 
 
 def adapt(

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from sdnjax.convert.hrnet import hrnet
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv
+from sdnjax.models.backbones.hrnet import HRNet
+from sdnjax.models.decoders.ocr import OCRHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 IGNORED = (".num_batches_tracked",)
@@ -32,7 +35,7 @@ ATTENTION = {
 
 def rows(model: EncoderDecoder) -> list[Row]:
     rows = [
-        *hrnet(model.backbone, "backbone"),
+        *hrnet(part(model, "backbone", HRNet), "backbone"),
         *_conv_bn("decoder/auxiliary/conv1", "aux_head.0", "aux_head.1"),
         *conv("decoder/auxiliary/classifier/seg", "aux_head.3", bias=True),
         *_conv_bn("decoder/bottleneck", "conv3x3_ocr.0", "conv3x3_ocr.1"),
@@ -61,7 +64,10 @@ def adapt(
 
 def constants(model: EncoderDecoder) -> dict[str, np.ndarray]:
     """The biases on the way back: zero, since the running means hold them."""
-    widths = {"conv3x3_ocr.0": model.decoder.channels, "aux_head.0": 15 * model.backbone.width}
+    widths = {
+        "conv3x3_ocr.0": part(model, "decoder", OCRHead).channels,
+        "aux_head.0": 15 * part(model, "backbone", HRNet).width,
+    }
     return {f"{layer}.bias": np.zeros(width, np.float32) for layer, width in widths.items()}
 
 

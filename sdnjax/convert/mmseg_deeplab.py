@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from sdnjax.convert.mmseg_fcn import auxiliary_head, conv_module
+from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row, batch_norm, conv, depthwise
+from sdnjax.models.backbones.resnet import ResNet
+from sdnjax.models.decoders.deeplab import DeepLabV3PlusHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 IGNORED = (".num_batches_tracked",)
@@ -12,14 +15,14 @@ IGNORED = (".num_batches_tracked",)
 
 def rows(model: EncoderDecoder) -> list[Row]:
     rows = [
-        *resnet(model.backbone, "backbone", "backbone."),
+        *resnet(part(model, "backbone", ResNet), "backbone", "backbone."),
         *auxiliary_head(model),
         *conv_module("decoder/aspp/image_pool", "decode_head.image_pool.1"),
         *conv_module("decoder/aspp/bottleneck", "decode_head.bottleneck"),
         *conv_module("decoder/fine", "decode_head.c1_bottleneck"),
         *conv("classifier/seg", "decode_head.conv_seg", bias=True),
     ]
-    for i, dilation in enumerate(model.decoder.dilations):
+    for i, dilation in enumerate(part(model, "decoder", DeepLabV3PlusHead).dilations):
         layer = conv_module if dilation == 1 else separable
         rows += layer(f"decoder/aspp/rate{i + 1}", f"decode_head.aspp_modules.{i}")
     for i in range(2):

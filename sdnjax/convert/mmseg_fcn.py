@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row, batch_norm, conv
+from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.fcn import FCNHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
+from sdnjax.models.layers import Head
 
 IGNORED = (".num_batches_tracked",)
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     return [
-        *resnet(model.backbone, "backbone", "backbone."),
-        *fcn_features(model.decoder, "decoder", "decode_head"),
+        *resnet(part(model, "backbone", ResNet), "backbone", "backbone."),
+        *fcn_features(part(model, "decoder", FCNHead), "decoder", "decode_head"),
         *conv("classifier/seg", "decode_head.conv_seg", bias=True),
         *auxiliary_head(model),
     ]
@@ -21,8 +24,9 @@ def rows(model: EncoderDecoder) -> list[Row]:
 
 def auxiliary_head(model: EncoderDecoder) -> list[Row]:
     """The auxiliary head that many networks have."""
+    features = part(part(model, "auxiliary", Head), "features", FCNHead)
     return [
-        *fcn_features(model.auxiliary.features, "auxiliary", "auxiliary_head"),
+        *fcn_features(features, "auxiliary", "auxiliary_head"),
         *conv("auxiliary/classifier/seg", "auxiliary_head.conv_seg", bias=True),
     ]
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from sdnjax.convert.mmseg_fcn import conv_module
+from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row, conv
+from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 IGNORED = (".num_batches_tracked",)
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
-    rows = resnet(model.backbone, "backbone", "backbone.")
+    rows = resnet(part(model, "backbone", ResNet), "backbone", "backbone.")
     for i in range(4):
         pyramid = "decoder/pyramid"
         rows += conv(f"{pyramid}/lateral{i + 1}", f"neck.lateral_convs.{i}.conv", bias=True)

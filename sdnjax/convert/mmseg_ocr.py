@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from sdnjax.convert.hrnet import hrnet
 from sdnjax.convert.mmseg_fcn import conv_module
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, conv
+from sdnjax.models.backbones.hrnet import HRNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 IGNORED = (".num_batches_tracked",)
@@ -22,7 +24,7 @@ ATTENTION = {
 
 def rows(model: EncoderDecoder) -> list[Row]:
     rows = [
-        *hrnet(model.backbone, "backbone", "backbone."),
+        *hrnet(part(model, "backbone", HRNet), "backbone", "backbone."),
         *conv_module("decoder/auxiliary/conv1", "decode_head.0.convs.0"),
         *conv("decoder/auxiliary/classifier/seg", "decode_head.0.conv_seg", bias=True),
         *conv_module("decoder/bottleneck", "decode_head.1.bottleneck"),

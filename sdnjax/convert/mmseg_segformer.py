@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sdnjax.convert.mmseg_segmenter import packed_attention
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv, depthwise, layer_norm
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.mit import MiT
@@ -12,7 +13,7 @@ IGNORED = ("num_batches_tracked",)
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
-    found = backbone_rows(model.backbone)
+    found = backbone_rows(part(model, "backbone", MiT))
     for i in range(4):
         found += _conv_bn(f"decoder/project{i + 1}", f"decode_head.convs.{i}")
     return [

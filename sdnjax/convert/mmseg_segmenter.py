@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from flax import linen as nn
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
 from sdnjax.models import EncoderDecoder
@@ -21,7 +22,7 @@ CLASSIFIERS = ("classifier/seg/", "classifier/class_embedding", "classifier/mask
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
     return [
-        *backbone_rows(model.backbone),
+        *backbone_rows(part(model, "backbone", ViT)),
         *_classifier_rows(model.classifier, "classifier", "decode_head"),
     ]
 
@@ -30,7 +31,7 @@ def adapt(
     model: EncoderDecoder, state: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Positions of another image size."""
-    return adapt_positions(model.backbone, state, "backbone.pos_embed")
+    return adapt_positions(part(model, "backbone", ViT), state, "backbone.pos_embed")
 
 
 def backbone_rows(vit: ViT, variable: str = "backbone", tensor: str = "backbone") -> list[Row]:

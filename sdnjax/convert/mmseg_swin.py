@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Arrangement, Row, conv, layer_norm, linear
 from sdnjax.convert.timm_vit import packed_linear
 from sdnjax.models import EncoderDecoder
@@ -14,7 +15,7 @@ IGNORED = ("relative_position_index",)
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The backbone of a network."""
-    return backbone_rows(model.backbone)
+    return backbone_rows(part(model, "backbone", Swin))
 
 
 def backbone_rows(swin: Swin, variable: str = "backbone", tensor: str = "backbone.") -> list[Row]:

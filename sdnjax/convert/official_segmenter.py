@@ -11,10 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from sdnjax.convert import mmseg_segmenter
+from sdnjax.convert.parts import part
 from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, layer_norm, linear
 from sdnjax.convert.timm_vit import backbone_rows, block_rows
 from sdnjax.models import EncoderDecoder
+from sdnjax.models.backbones.vit import ViT
 from sdnjax.models.decoders.segmenter import MaskTransformer
 
 IGNORED = ("encoder.head.weight", "encoder.head.bias")
@@ -23,7 +25,9 @@ CLASSIFIERS = mmseg_segmenter.CLASSIFIERS
 
 def like_source(model: EncoderDecoder) -> EncoderDecoder:
     """The network with the attributes that these checkpoints were trained with."""
-    backbone = model.backbone.clone(epsilon=1e-5, position_resize="bilinear", patch_bias=True)
+    backbone = part(model, "backbone", ViT).clone(
+        epsilon=1e-5, position_resize="bilinear", patch_bias=True
+    )
     return model.clone(backbone=backbone)
 
 
@@ -31,13 +35,13 @@ def adapt(
     model: EncoderDecoder, state: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Positions of another image size."""
-    return adapt_positions(model.backbone, state, "encoder.pos_embed")
+    return adapt_positions(part(model, "backbone", ViT), state, "encoder.pos_embed")
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
     classifier, ours = model.classifier, "classifier"
-    encoder = backbone_rows(model.backbone, tensor="encoder.")
+    encoder = backbone_rows(part(model, "backbone", ViT), tensor="encoder.")
     if not isinstance(classifier, MaskTransformer):
         head = "decoder.head"
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 
 from sdnjax.errors import InputError
@@ -30,6 +31,6 @@ def adapt_positions(
             f"{rows}×{columns} patches, nor a class token and a square grid"
         )
     mode = vit.position_resize
-    wide = x.astype(np.float32)
+    wide = jnp.asarray(x, jnp.float32)
     state[name] = np.asarray(resize_position_embedding(wide, (side, side), (rows, columns), mode))
     return state, [f"resized: {name} from {side}×{side} to {rows}×{columns}, {mode}"]

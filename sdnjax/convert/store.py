@@ -42,17 +42,17 @@ def to_torch(
             f"{len(homeless)} tensor(s) of {', '.join(parts)} have no name in this format, such "
             f"as {min(homeless)}; drop the part to leave it out"
         )
-    whole: dict[str, list[np.ndarray | None]] = {}
+    whole: dict[str, dict[int, np.ndarray]] = {}  # name → its parts by number
+    counts = {row.tensor: row.part[1] if row.part else 1 for row in rows}
     for row in rows:
-        i, n = row.part or (0, 1)
-        parts = whole.setdefault(row.tensor, [None] * n)
+        i = row.part[0] if row.part else 0
         tensor = to_theirs(row, leaves[row.variable])
-        if parts[i] is not None and not _same_bits(parts[i], tensor):
+        if not _same_bits(whole.setdefault(row.tensor, {}).setdefault(i, tensor), tensor):
             raise InputError(f"{row.variable} and another leaf share {row.tensor} but differ")
-        parts[i] = tensor
     state = {}
-    for name, parts in whole.items():
-        state[name] = np.ascontiguousarray(np.concatenate(parts) if len(parts) > 1 else parts[0])
+    for name, by_number in whole.items():
+        pieces = [by_number[i] for i in range(counts[name])]
+        state[name] = np.ascontiguousarray(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
         if name.endswith(".running_var"):
             count = name.removesuffix("running_var") + "num_batches_tracked"
             state[count] = np.zeros((), np.int64)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sdnjax.convert.parts import part
 from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
 from sdnjax.models import EncoderDecoder
@@ -16,14 +17,14 @@ IGNORED = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The backbone; the decoder is not in the file."""
-    return backbone_rows(model.backbone)
+    return backbone_rows(part(model, "backbone", ViT))
 
 
 def adapt(
     model: EncoderDecoder, state: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Positions of another image size."""
-    return adapt_positions(model.backbone, state, "pos_embed")
+    return adapt_positions(part(model, "backbone", ViT), state, "pos_embed")
 
 
 def backbone_rows(vit: ViT, variable: str = "backbone", tensor: str = "") -> list[Row]:

@@ -203,7 +203,7 @@ def _unpickle(
         return Storage(dtype, known[key].read)
 
     def build(name: str, arguments: tuple[Any, ...]) -> Any:
-        result = NotImplemented
+        result: Any = NotImplemented
         match name, arguments:
             case "collections.OrderedDict", ():
                 result = {}

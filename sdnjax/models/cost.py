@@ -36,7 +36,7 @@ def _count(jaxpr: Any, outer: tuple[str, ...], times: int, total: Counter[tuple[
             products = math.prod(eqn.outvars[0].aval.shape)
             total[scope] += times * products * math.prod(shape[i] for i in contracting)
         elif name == "cond":
-            branches = []
+            branches: list[Counter[tuple[str, ...]]] = []
             for branch in eqn.params["branches"]:
                 branches.append(Counter())
                 _count(branch.jaxpr, scope, times, branches[-1])

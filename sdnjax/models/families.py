@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from flax import linen as nn
 
@@ -36,7 +36,7 @@ class Common:
     refine: nn.Module | None
     dropout: float | None
     align_corners: bool
-    stem: str
+    stem: Literal["v1", "v1c"]
     dtype: Dtype
 
     def dropout_or(self, default: float) -> float:
@@ -75,11 +75,11 @@ def fcn(depth: int, common: Common) -> EncoderDecoder:
 
 
 def fpn(depth: int | str, common: Common) -> EncoderDecoder:
-    """SemanticFPN on a plain ResNet or on EfficientNet-Lite0; it has no auxiliary head."""
+    """SemanticFPN on a plain ResNet of a depth, or on EfficientNet-Lite0; no auxiliary head."""
     return common.network(
-        backbone=EfficientNetLite(dtype=common.dtype)
-        if depth == "efficientnet-lite0"
-        else ResNet(depth, stem=common.stem, dtype=common.dtype),
+        backbone=ResNet(depth, stem=common.stem, dtype=common.dtype)
+        if isinstance(depth, int)
+        else EfficientNetLite(dtype=common.dtype),
         decoder=SemanticFPNHead(align_corners=common.align_corners, dtype=common.dtype),
         classifier=common.classifier(0.1),
         decoder_stages=ALL_STAGES,
@@ -88,7 +88,7 @@ def fpn(depth: int | str, common: Common) -> EncoderDecoder:
 
 def ocrnet(variant: str, common: Common) -> EncoderDecoder:
     """OCRNet on HRNetV2, mmseg's without dropout; with align_corners, the authors' own."""
-    sizes = {"modules": (1, 3, 2), "blocks": 2} if variant == "hr18s" else {}
+    sizes: dict[str, Any] = {"modules": (1, 3, 2), "blocks": 2} if variant == "hr18s" else {}
     return common.network(
         backbone=HRNet(
             48 if variant == "hr48" else 18,
@@ -175,8 +175,8 @@ def maskformer(depth_or_size: int | str, common: Common) -> MaskClassifier:
                 f"{part} does not fit MaskFormer, which classifies masks: it has no features "
                 "and scores of pixels; use another network"
             )
-    resnet = isinstance(depth_or_size, int)
-    if resnet:
+    backbone: nn.Module
+    if isinstance(depth_or_size, int):
         backbone = ResNet(depth_or_size, stem="v1", dtype=common.dtype)
     else:
         backbone = swin.Swin(*swin.SIZES[depth_or_size], dtype=common.dtype)
@@ -186,6 +186,6 @@ def maskformer(depth_or_size: int | str, common: Common) -> MaskClassifier:
         decoder=MaskFormerDecoder(
             common.num_classes, dropout=common.dropout_or(0.1), dtype=common.dtype
         ),
-        frozen_statistics=resnet,
+        frozen_statistics=isinstance(backbone, ResNet),
         align_corners=common.align_corners,
     )

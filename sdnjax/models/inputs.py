@@ -64,6 +64,6 @@ def abstract_inputs(network: nn.Module, shape: tuple[int, int, int]) -> dict[str
     }
 
 
-def blank_inputs(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, jax.Array]:
+def blank_inputs(network: nn.Module, shape: tuple[int, int, int]) -> dict[str, Any]:
     """Zeros in the place of the network's extra inputs, to make its parameters with."""
     return {k: jnp.zeros(x.shape, x.dtype) for k, x in abstract_inputs(network, shape).items()}

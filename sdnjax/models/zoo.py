@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -71,7 +71,7 @@ def create_model(
     refine: nn.Module | None = None,
     dropout: float | None = None,
     align_corners: bool = False,
-    stem: str = "v1c",
+    stem: Literal["v1", "v1c"] = "v1c",
     dtype: Dtype = jnp.float32,
     guidance_channels: int | None = None,
     **sdn_options: Any,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -36,7 +37,8 @@ class ExchangeModule(nn.Module):
         return [self._fuse(i, refined, train) for i in range(len(refined))]
 
     def _fuse(self, i: int, branches: Sequence[jax.Array], train: bool) -> jax.Array:
-        grid, width, total = branches[i].shape[1:3], branches[i].shape[-1], None
+        grid, width = branches[i].shape[1:3], branches[i].shape[-1]
+        terms = []
         for j, x in enumerate(branches):
             name = f"fuse{j + 1}to{i + 1}"
             if j > i:
@@ -49,8 +51,8 @@ class ExchangeModule(nn.Module):
                 last = k == i - j - 1
                 x = self._conv_bn(x, width if last else x.shape[-1], 3, f"{name}_{k}", train)
                 x = x if last else nn.relu(x)
-            total = x if total is None else total + x
-        return nn.relu(total)
+            terms.append(x)
+        return nn.relu(functools.reduce(jnp.add, terms))
 
     def _conv_bn(self, x: jax.Array, width: int, size: int, name: str, train: bool) -> jax.Array:
         stride = 1 if size == 1 else 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -27,9 +28,8 @@ class DeepLabV2Classifier(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
-        total = None
-        for i, dilation in enumerate(self.dilations, start=1):
-            scores = conv(
+        scores = [
+            conv(
                 self.num_classes,
                 3,
                 dilation=dilation,
@@ -38,8 +38,9 @@ class DeepLabV2Classifier(nn.Module):
                 kernel_init=nn.initializers.normal(0.01),
                 name=f"seg{i}",
             )(x)
-            total = scores if total is None else total + scores
-        return at_least_float32(total)
+            for i, dilation in enumerate(self.dilations, start=1)
+        ]
+        return at_least_float32(functools.reduce(jnp.add, scores))
 
 
 class SeparableConv(nn.Module):
@@ -78,6 +79,7 @@ class SeparableASPP(nn.Module):
         mean = layer(1, "image_pool")(jnp.mean(x, (1, 2), keepdims=True), train=train)
         parts = [jnp.broadcast_to(mean, (*x.shape[:3], self.channels))]
         for i, dilation in enumerate(self.dilations, start=1):
+            part: nn.Module
             if dilation == 1:
                 part = layer(1, f"rate{i}")
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -46,7 +47,8 @@ class SemanticFPNHead(nn.Module):
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array], *, train: bool) -> jax.Array:
         levels = FeaturePyramid(self.pyramid_channels, self.dtype, name="pyramid")(stages)
-        grid, total = levels[0].shape[1:3], None
+        grid = levels[0].shape[1:3]
+        scaled = []
         for i, x in enumerate(levels):
             for j in range(max(1, i)):  # stride 4·2^i needs i doublings
                 x = ConvBNReLU(self.channels, 3, dtype=self.dtype, name=f"scale{i + 1}_{j}")(
@@ -56,6 +58,5 @@ class SemanticFPNHead(nn.Module):
                     doubled = (2 * x.shape[1], 2 * x.shape[2])
                     x = resize_bilinear(x, doubled, align_corners=self.align_corners)
             # Doubling overshoots where a stride-2 stage rounded its size up.
-            x = resize_bilinear(x, grid, align_corners=self.align_corners)
-            total = x if total is None else total + x
-        return total
+            scaled.append(resize_bilinear(x, grid, align_corners=self.align_corners))
+        return functools.reduce(jnp.add, scaled)

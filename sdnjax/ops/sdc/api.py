@@ -90,7 +90,7 @@ def semantic_difference_conv(
 
     s = similarity_maps(
         lax.stop_gradient(v) if stop_guidance_gradient else v,
-        kernel_size=kernel.shape[:2],
+        kernel_size=(kernel.shape[0], kernel.shape[1]),
         dilation=dilation,
         similarity=similarity,
         scale=scale,
@@ -121,7 +121,9 @@ def which_implementation(
     are those of the mesh in use (`jax.set_mesh`), else the default one.
     """
     u = jax.ShapeDtypeStruct(u.shape, u.dtype)
-    s = (*u.shape[:3], kernel.shape[0] * kernel.shape[1])
+    s = jax.ShapeDtypeStruct(
+        (*u.shape[:3], kernel.shape[0] * kernel.shape[1]), accumulation_dtype(u.dtype)
+    )
     name = ""
 
     def note_the_choice(u, s, kernel):
@@ -130,7 +132,6 @@ def which_implementation(
         name, y = _first_that_serves(IMPLEMENTATIONS, u, s, kernel, **options)
         return y
 
-    s = jax.ShapeDtypeStruct(s, accumulation_dtype(u.dtype))
     jax.eval_shape(note_the_choice, u, s, jax.ShapeDtypeStruct(kernel.shape, u.dtype))
     return name
 
