@@ -114,7 +114,7 @@ def name_of(metric: Metric) -> str:
 def started(metric: Metric, num_classes: int) -> Metric:
     """`metric.empty(num_classes)`. Raises ValueError unless that has sums, all of them arrays."""
     state = metric.empty(num_classes)
-    sums = _fields(state, sums=True) if dataclasses.is_dataclass(state) else []
+    sums: list[str] = _fields(state, sums=True) if dataclasses.is_dataclass(state) else []
     if not sums or not all(isinstance(getattr(state, name), np.ndarray) for name in sums):
         raise ValueError(
             f"{name_of(metric)}.empty must return a dataclass with arrays in its fields declared "
