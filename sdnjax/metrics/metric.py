@@ -42,10 +42,9 @@ class Metric(Protocol):
     """A frozen dataclass of settings and sums.
 
     Its settings are ordinary fields that `==` compares; its sums are arrays, declared with
-    `sum_field`. States of
-    disjoint sets of images add up to the state of all of them, whatever the metric, so merging
-    and summing over processes need nothing from it. An attribute `name` tells apart metrics of
-    one class, whose name is used otherwise.
+    `sum_field`. States of disjoint sets of images add up to the state of all of them, whatever
+    the metric, so merging and summing over processes need nothing from it. An attribute `name`
+    tells apart metrics of one class, whose name is used otherwise.
     """
 
     def empty(self: M, num_classes: int) -> M:
