@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "ops": set(),
     "metrics": {"ops"},
     "losses": {"ops"},
-    "visualize": set(),
+    "visualize": {"ops"},
     "data": {"ops"},
     "models": {"ops"},
     "training": {"losses", "models", "ops"},
