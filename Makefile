@@ -14,7 +14,7 @@ help:
 	@echo "make test       lint and the default tests"
 	@echo "make test-slow  every test, the slow ones included"
 	@echo "make test-compile  compile for H100s and TPUs that are only described (downloads 1.3 GB)"
-	@echo "make lint       ruff, check only"
+	@echo "make lint       ruff and mypy, check only"
 	@echo "make format     ruff, rewrite"
 	@echo "make clean      remove the environment (runs/ stays)"
 
@@ -56,6 +56,7 @@ test-compile: $(COMPILE)/.made
 lint: $(VENV)/.made-$(EXTRAS)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 format: $(VENV)/.made-$(EXTRAS)
 	$(VENV)/bin/ruff format .

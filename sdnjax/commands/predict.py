@@ -58,7 +58,8 @@ def predict_pictures(
     variables = predictor.place(network.variables)
     if format is None:
         save_png(out / "legend.png", legend(network.classes, network.palette))
-    written, failures = [], []
+    written: list[Path] = []
+    failures: list[str] = []
     # Benchmarks label an image as it is stored; a person wants it the right way up.
     upright = format is None
     for name, image in _read(files, experiment.data.on_bad_image, failures, upright):
@@ -84,10 +85,10 @@ def predict_pictures(
 
 def _extras(predictor: Predictor, image: np.ndarray, data: Data) -> dict[str, np.ndarray]:
     """What the network reads besides a picture; superpixels are computed as for the data set."""
-    if "superpixels" not in predictor.extras:
+    if not wants_superpixels(data, predictor.extras):
         return {}
-    wants_superpixels(data, predictor.extras)
     require_scikit_image()
+    assert data.superpixels is not None
     return {"superpixels": slic(image, data.superpixels)}
 
 

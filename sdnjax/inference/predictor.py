@@ -93,7 +93,8 @@ class Predictor:
             given = {name: labels - 1 for name, labels in seen.items()}
             if "picture" in inputs:
                 given["picture"] = normalization.picture(image)
-            logits = network.apply(variables, image, train=False, **given)["logits"]
+            apply: Callable[..., Any] = network.apply
+            logits = apply(variables, image, train=False, **given)["logits"]
             logits = resize_bilinear(
                 logits.astype(jnp.float32), size, align_corners=self._align_corners
             )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sdnjax.errors import InputError, unknown
 from sdnjax.settings import check_types, setting
+
+# Probabilities float32 [H, W, K], picture uint8 [H, W, C] → classes, integers [H, W].
+Finish = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Evaluation:
     trimap_widths: tuple[int, ...] = setting(
         (), "widths in pixels of the bands around true boundaries inside which mIoU is counted too"
     )
-    finish: Any = setting(
+    finish: Finish | None = setting(
         None,
         "what makes labels of the mean probabilities: a function of them, float32 [H, W, K], and "
         "the picture, uint8 [H, W, C]; none takes the most probable class",
@@ -87,11 +91,6 @@ class Evaluation:
         widths = self.trimap_widths
         if len(set(widths)) != len(widths) or min(widths, default=1) < 1:
             raise InputError(f"evaluation.trimap_widths must differ and be ≥ 1, not {widths}")
-        if self.finish is not None and not callable(self.finish):
-            raise InputError(
-                "evaluation.finish must be called with probabilities and picture, and be none or "
-                f"a function, not {self.finish!r}"
-            )
         for metric in self.metrics:
             if not callable(getattr(metric, "empty", None)):
                 raise InputError(
@@ -108,8 +107,8 @@ SDN_SCALES = (*MMSEG_SCALES, 2.0)
 # it, and not at all where a set has so many classes that most are absent (the only reading under
 # which E-CRF's ADE20K scores are possible; on Pascal a choice of this library). Boundary IoU's
 # ratios are its authors' (Cheng et al.): 0.005 of the diagonal on Cityscapes, else 0.02.
-_CITYSCAPES = {"boundary_absent": "one", "boundary_iou_ratio": 0.005}
-_OTHERS = {"boundary_absent": "skip", "boundary_iou_ratio": 0.02}
+_CITYSCAPES: dict[str, Any] = {"boundary_absent": "one", "boundary_iou_ratio": 0.005}
+_OTHERS: dict[str, Any] = {"boundary_absent": "skip", "boundary_iou_ratio": 0.02}
 
 _SINGLE_SCALE = {
     # mmsegmentation, configs/_base_/datasets/ade20k.py: short side 512, long at most 2048.
@@ -178,11 +177,11 @@ def protocol_name(evaluation: Evaluation) -> str:
     from the default, and the name of `finish`."""
     finish = [] if evaluation.finish is None else [finish_name(evaluation.finish)]
     # How fast it goes, and what is counted besides, make no other protocol.
-    usual = {"batch_size": Evaluation.batch_size, "metrics": (), "finish": None}
+    usual: dict[str, Any] = {"batch_size": Evaluation.batch_size, "metrics": (), "finish": None}
     for name, published in PROTOCOLS.items():
         if dataclasses.replace(evaluation, **usual) == published:
             return "_".join([name, *finish])
-    parts = [evaluation.mode]
+    parts: list[str] = [evaluation.mode]
     if evaluation.mode == "slide":
         parts[0] += f"{_size(evaluation.window)}-{_size(evaluation.stride)}"
     if evaluation.resize_to is not None:

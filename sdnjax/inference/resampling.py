@@ -11,7 +11,7 @@ thousand sizes needs a handful of compilations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,11 @@ class Interpolation(NamedTuple):
     is padded.
     """
 
-    first: np.ndarray
-    second: np.ndarray | None
-    a: np.ndarray
-    b: np.ndarray | None
+    # Arrays of NumPy while positions are worked out, of JAX inside compiled functions.
+    first: Any
+    second: Any
+    a: Any
+    b: Any
 
 
 def bucket(size: int) -> int:

@@ -18,9 +18,12 @@ from sdnjax.metrics import SegmentationMetrics
 class LabelledImage(Protocol):
     """What is evaluated: `image [H, W, 3]` uint8, `label [H, W]` of 0…K−1 and 255, a name."""
 
-    image: np.ndarray
-    label: np.ndarray
-    name: str
+    @property
+    def image(self) -> np.ndarray: ...
+    @property
+    def label(self) -> np.ndarray: ...
+    @property
+    def name(self) -> str: ...
 
 
 def evaluate(
@@ -69,10 +72,12 @@ def evaluate(
 
 def extras_of(example: LabelledImage, names: Iterable[str]) -> dict[str, np.ndarray]:
     """What a network asks for by `names`. Raises InputError that names the example without it."""
-    extras = {name: getattr(example, name, None) for name in names}
-    for name, value in extras.items():
+    extras: dict[str, np.ndarray] = {}
+    for name in names:
+        value = getattr(example, name, None)
         if value is None:
             raise InputError(f"{example.name} has no {name}, which the network needs")
+        extras[name] = value
     return extras
 
 

@@ -25,7 +25,8 @@ def class_words(
       codes: label and prediction, integers [H, W] in 0…K−1, K for void pixels (`Pair.codes`).
       num_classes: K.
     """
-    occurs = sum(np.bincount(each.ravel(), minlength=num_classes + 1) for each in codes)
+    label, prediction = (np.bincount(each.ravel(), minlength=num_classes + 1) for each in codes)
+    occurs = label + prediction
     present = np.flatnonzero(occurs[:num_classes])
     for start in range(0, present.size, WORD_BITS):
         classes = present[start : start + WORD_BITS]

@@ -8,10 +8,7 @@ import functools
 import numpy as np
 
 from sdnjax.errors import InputError
-
-# The value of `sdnjax.ops.labels.IGNORE` (tested): importing that would import JAX, and metrics
-# do without.
-IGNORE = 255
+from sdnjax.ops.labels import IGNORE
 
 _SHOWN_VALUES = 8
 

@@ -42,10 +42,9 @@ class Metric(Protocol):
     """A frozen dataclass of settings and sums.
 
     Its settings are ordinary fields that `==` compares; its sums are arrays, declared with
-    `sum_field`. States of
-    disjoint sets of images add up to the state of all of them, whatever the metric, so merging
-    and summing over processes need nothing from it. An attribute `name` tells apart metrics of
-    one class, whose name is used otherwise.
+    `sum_field`. States of disjoint sets of images add up to the state of all of them, whatever
+    the metric, so merging and summing over processes need nothing from it. An attribute `name`
+    tells apart metrics of one class, whose name is used otherwise.
     """
 
     def empty(self: M, num_classes: int) -> M:
@@ -114,7 +113,7 @@ def name_of(metric: Metric) -> str:
 def started(metric: Metric, num_classes: int) -> Metric:
     """`metric.empty(num_classes)`. Raises ValueError unless that has sums, all of them arrays."""
     state = metric.empty(num_classes)
-    sums = _fields(state, sums=True) if dataclasses.is_dataclass(state) else []
+    sums: list[str] = _fields(state, sums=True) if dataclasses.is_dataclass(state) else []
     if not sums or not all(isinstance(getattr(state, name), np.ndarray) for name in sums):
         raise ValueError(
             f"{name_of(metric)}.empty must return a dataclass with arrays in its fields declared "

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sdnjax.ops.labels import IGNORE
+
 Color = Sequence[int]
 
 # Told apart by lightness alone, hence also in grey and by the colour-blind.
@@ -61,7 +63,7 @@ def overlay(
     return np.where(known, np.rint(mixed).astype(np.uint8), image)
 
 
-def error_map(label: np.ndarray, prediction: np.ndarray, ignore: int = 255) -> np.ndarray:
+def error_map(label: np.ndarray, prediction: np.ndarray, ignore: int = IGNORE) -> np.ndarray:
     """Where the prediction is wrong: correct pixels dim grey, wrong ones bright, void blue-grey.
 
     Args:

@@ -97,5 +97,7 @@ def test_finish_is_part_of_the_name():
 
 
 def test_settings_that_cannot_be_called():
-    with pytest.raises(InputError, match=r"evaluation\.finish .* not 'crf'"):
+    with pytest.raises(
+        InputError, match=r"Evaluation.finish must be a function or none, not 'crf'"
+    ):
         Evaluation(finish="crf")
