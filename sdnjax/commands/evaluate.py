@@ -85,19 +85,6 @@ def evaluate_run(
     return results
 
 
-def evaluate_split(
-    predictor: Predictor,
-    variables: Any,
-    experiment: Experiment,
-    *,
-    space: LabelSpace,
-    split: str,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
-    """Scores of `variables` on a split, by the experiment's protocol: training and eval.py."""
-    return score_split(predictor, variables, experiment, space=space, split=split, report=report)[1]
-
-
 def score_split(
     predictor: Predictor,
     variables: Any,
@@ -107,7 +94,7 @@ def score_split(
     split: str,
     report: Callable[[str], None],
 ) -> tuple[SegmentationMetrics, dict[str, Any]]:
-    """The sums behind `evaluate_split`'s scores, and the scores."""
+    """Sums and scores on a split by the experiment's protocol, for training and eval.py alike."""
     examples = evaluation_examples(
         experiment.data,
         split,

@@ -11,10 +11,11 @@ import jax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from sdnjax.commands.evaluate import evaluate_split, report_failures, silent
+from sdnjax.commands.evaluate import report_failures, score_split, silent
 from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
 from sdnjax.commands.workdir import describe_run, open_workdir
+from sdnjax.data.data_settings import wants_superpixels
 from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import open_source
@@ -118,8 +119,9 @@ def train(
 
 
 def _check_superpixels(experiment: Experiment, recipe: Recipe) -> None:
-    """InputError if superpixels would be prepared for nobody."""
-    if experiment.data.superpixels is not None and "superpixels" not in recipe.inputs:
+    """InputError if superpixels are there that nobody reads, or are read and not there."""
+    needed = wants_superpixels(experiment.data, recipe.inputs)
+    if experiment.data.superpixels is not None and not needed:
         raise InputError(
             f"data.superpixels is {experiment.data.superpixels}, but {experiment.network_name} "
             "reads none: leave it out"
@@ -142,7 +144,7 @@ def _validation(
     predictor = Predictor(recipe.network, experiment.evaluation, recipe.normalization)
 
     def validate(state: TrainState) -> dict[str, Any]:
-        results = evaluate_split(
+        _, results = score_split(
             predictor,
             state.variables,
             experiment,
