@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from sdnjax.commands.train import train
 from sdnjax.data.data_settings import Data
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.losses import CrossEntropy
 from sdnjax.models import Model, Neck
@@ -197,6 +198,14 @@ def test_settings_of_the_augmentation_reach_the_devices(key):
         Experiment(model=Tiny, data=dataclasses.replace(plain, augment_on="host")).build(3).augment
         is None
     )
+
+
+def test_a_leaf_that_cannot_be_split_is_named():
+    def split(path, leaf):
+        return jax.sharding.PartitionSpec("data" if path == "params/conv/kernel" else None)
+
+    with pytest.raises(InputError, match=r"^state_sharding: params/conv/kernel \(3, 3, 3, 8\): "):
+        Experiment(model=Tiny, state_sharding=split).build(3).shardings(data_mesh(8))
 
 
 def experiment(camvid, **changes):
