@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--tests", nargs="+", required=True)
     parser.add_argument("--wider", nargs="+", default=[], help="tried where --tests see nothing")
-    parser.add_argument("--only", default="", help="changes whose description holds this word")
+    parser.add_argument("--only", nargs="+", default=[""], help="words, of which a change has one")
     parser.add_argument("--most", type=int, default=20, help="changes tried in each file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=600, help="after which a test has seen it")
@@ -113,7 +113,7 @@ def main() -> int:
                 return 2
         for file in options.files:
             source = (project / file).read_text()
-            found = [c for c in changes(ast.parse(source)) if options.only in c[0]]
+            found = [c for c in changes(ast.parse(source)) if any(w in c[0] for w in options.only)]
             random.Random(options.seed).shuffle(found)
             for what, mutant in found[: options.most]:
                 (project / file).write_text(ast.unparse(mutant))
