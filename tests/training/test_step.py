@@ -101,6 +101,21 @@ def test_the_picture_is_made_of_the_image_unless_the_batch_has_one():
     assert network_inputs(Seeing(), batch, Normalization(mean, std))["picture"] is values
 
 
+def test_each_device_augments_its_own_rows():
+    seen = set()
+
+    def all_void_but_the_first(batch):
+        seen.add(batch["image"].shape)
+        return {**batch, "label": batch["label"].at[1:].set(255)}
+
+    history, _ = losses(Tiny(dropout=0.0), 4, 1, batch_of, augment=all_void_but_the_first)
+    kept = batch_of(0)
+    kept["label"][1::2] = 255  # of each device's two rows
+    expected, _ = losses(Tiny(dropout=0.0), 4, 1, lambda t: kept)
+    assert history[0] == pytest.approx(expected[0], rel=1e-5)
+    assert seen == {(2, 12, 10, 3)}
+
+
 def test_the_state_before_a_step_is_donated():
     mesh = mesh_of(1)
     recipe = recipe_of(Tiny(), OPTIMIZER)
