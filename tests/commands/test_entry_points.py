@@ -79,8 +79,11 @@ def test_evaluation_with_other_protocols(trained, call, tmp_path):
     assert 0 < found["results"]["trimap_iou"]["2px"] < 1
     wrong = call("eval.py", workdir, "--protocol", "pascal_contxt")
     assert_one_line(wrong, "did you mean pascal_context?")
-    out = tmp_path / "elsewhere" / "scores.json"
-    assert call("eval.py", workdir, *slide, "--split", "train", "--step", 3, "--out", out)[0] == 0
+    out = tmp_path / "somewhere" / "else" / "scores.json"
+    words = (*slide, "--split", "train", "--step", 3, "--out", out)
+    status, text, _ = call("eval.py", workdir, *words)
+    assert status == 0
+    assert text.endswith(f"written to {out} and scores_confusion.csv, .png\n")
     assert json.loads(out.read_text())["step"] == 3
     assert (out.parent / "scores_confusion.png").is_file()
     status, text, _ = call("eval.py", workdir, "--protocol", "ade20k", "--help")
