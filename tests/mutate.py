@@ -1,10 +1,11 @@
 """Changes one thing at a time in a copy of the project and lists the changes that no test sees.
 
     python -m tests.mutate sdnjax/commands/train.py sdnjax/recipe.py \
-        --tests tests/commands tests/test_wiring.py --most 20
+        --tests tests/test_wiring.py --wider tests/commands tests/training --most 20
 
 Dropped keyword arguments and statements, turned comparisons and conditions, other numbers and
-signs. A survivor is a place to look at: some changes mean nothing. Run by hand, for hours.
+signs. A survivor is a place to look at: some changes mean nothing. Run by hand, for hours;
+`--tests` should take seconds, and what they miss is tried once more with `--wider`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import os
 import random
 import shutil
 import subprocess
@@ -94,6 +96,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--tests", nargs="+", required=True)
+    parser.add_argument("--wider", nargs="+", default=[], help="tried where --tests see nothing")
+    parser.add_argument("--only", nargs="+", default=[""], help="words, of which a change has one")
     parser.add_argument("--most", type=int, default=20, help="changes tried in each file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=600, help="after which a test has seen it")
@@ -103,30 +107,53 @@ def main() -> int:
         project = Path(folder) / "project"
         ignored = shutil.ignore_patterns(".git", ".venv*", "runs", "__pycache__", ".*_cache")
         shutil.copytree(ROOT, project, ignore=ignored, symlinks=True)
+        for tests in filter(None, (options.tests, options.wider)):
+            if failure := _failure(project, tests, options.seconds):
+                print(f"without any change: {failure}")
+                return 2
         for file in options.files:
             source = (project / file).read_text()
-            found = list(changes(ast.parse(source)))
+            found = [c for c in changes(ast.parse(source)) if any(w in c[0] for w in options.only)]
             random.Random(options.seed).shuffle(found)
             for what, mutant in found[: options.most]:
                 (project / file).write_text(ast.unparse(mutant))
                 begin = time.monotonic()
-                seen = _fails(project, options.tests, options.seconds)
+                failure = _failure(project, options.tests, options.seconds)
+                if not failure and options.wider:
+                    failure = _failure(project, options.wider, options.seconds)
                 tried += 1
-                verdict = "seen" if seen else "SURVIVED"
-                print(f"{verdict} {file}, {what} ({time.monotonic() - begin:.0f} s)", flush=True)
-                survivors += [] if seen else [f"{file}, {what}"]
+                verdict = f"seen by {failure}" if failure else "SURVIVED"
+                print(f"{file}, {what}: {verdict} ({time.monotonic() - begin:.0f} s)", flush=True)
+                survivors += [] if failure else [f"{file}, {what}"]
             (project / file).write_text(source)
     print(f"{len(survivors)} of {tried} changes were seen by no test")
     return 0
 
 
-def _fails(project: Path, tests: list[str], seconds: float) -> bool:
+def _failure(project: Path, tests: list[str], seconds: float) -> str:
+    """The first test that fails, or "" if all of them pass."""
     words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    # The scripts and processes that tests start see the copy too; what is compiled is kept,
+    # since a change alters few of the programs.
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(project.parent / "compiled")}
+    kept |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {**kept, **os.environ, "PYTHONPATH": str(project)}
     try:
-        done = subprocess.run(words, cwd=project, capture_output=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            words,
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
-        return True
-    return done.returncode != 0
+        return "the clock"
+    if done.returncode == 0:
+        return ""
+    failed = [x for x in done.stdout.splitlines() if x.startswith(("FAILED ", "ERROR "))]
+    return failed[0].split()[1] if failed else f"pytest, status {done.returncode}"
 
 
 if __name__ == "__main__":

@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from sdnjax.commands.train import train
 from sdnjax.data.data_settings import Data
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.losses import CrossEntropy
 from sdnjax.models import Model, Neck
+from sdnjax.recipe import own_losses
 from sdnjax.settings import settings
 from sdnjax.training.metrics_log import read_metrics
 from sdnjax.training.optimizer import Optimizer
@@ -127,6 +130,20 @@ def test_the_schedule_ends_with_the_run():
     assert np.abs(short - long).max() > 1e-3
 
 
+def test_the_seed_decides_initial_values():
+    def kernel(seed):
+        state = Experiment(model=Tiny, seed=seed).build(3).init_state()
+        return np.asarray(state.params["conv"]["kernel"])
+
+    assert np.array_equal(kernel(0), kernel(0))
+    assert not np.array_equal(kernel(0), kernel(1))
+
+
+def test_a_network_that_announces_no_auxiliary_scores_has_one_loss():
+    assert own_losses(nn.Dense(3)) == (CrossEntropy(),)
+    assert own_losses(Tiny()) == (CrossEntropy(), CrossEntropy(weight=0.4, on="auxiliary"))
+
+
 def test_settings_of_the_losses_change_the_step():
     def loss(*losses):
         recipe = Experiment(model=Tiny, losses=losses, seed=3).build(3)
@@ -183,6 +200,14 @@ def test_settings_of_the_augmentation_reach_the_devices(key):
     )
 
 
+def test_a_leaf_that_cannot_be_split_is_named():
+    def split(path, leaf):
+        return jax.sharding.PartitionSpec("data" if path == "params/conv/kernel" else None)
+
+    with pytest.raises(InputError, match=r"^state_sharding: params/conv/kernel \(3, 3, 3, 8\): "):
+        Experiment(model=Tiny, state_sharding=split).build(3).shardings(data_mesh(8))
+
+
 def experiment(camvid, **changes):
     data = Data(name="camvid", dir=str(camvid), crop_size=(16, 16), workers=2)
     short = {"model": Tiny, "steps": 4, "tensorboard": False, "log_every": 1}
@@ -212,7 +237,10 @@ def test_settings_of_the_run(camvid, tmp_path):
 def test_the_state_lies_as_the_setting_says():
     """Split over eight devices it gives the losses of one that lies everywhere."""
 
+    asked = set()
+
     def split(path, leaf):
+        asked.add(path)
         spec = jax.sharding.PartitionSpec
         rows = leaf.shape[-1] if leaf.shape else 0
         is_wide = "params" in path and rows and rows % 8 == 0
@@ -222,6 +250,8 @@ def test_the_state_lies_as_the_setting_says():
         recipe = Experiment(model=Tiny, seed=3, **changes).build(3)
         mesh = data_mesh(8)
         state, step = recipe.new_state(mesh), recipe.compiled_step(mesh)
+        where = jax.tree.map(lambda x: x.sharding, recipe.placed(mesh))  # of a restored one
+        assert where == jax.tree.map(lambda x: x.sharding, state)
         history = []
         for t in range(3):
             state, metrics = step(state, to_global(batch_of(t), mesh))
@@ -231,6 +261,7 @@ def test_the_state_lies_as_the_setting_says():
     whole, replicated = losses()
     parts, sharded = losses(state_sharding=split)
     np.testing.assert_allclose(whole, parts, rtol=1e-5)
+    assert asked >= {"step", "params/conv/kernel", "batch_stats/BatchNorm_0/mean"}
     kernel = sharded.params["conv"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) == (3, 3, 3, 1)
     assert replicated.params["conv"]["kernel"].sharding.is_fully_replicated

@@ -1,11 +1,15 @@
 """train.py, eval.py and predict.py as a user calls them, on a miniature CamVid."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sdnjax.commands.trained import load_network
+from sdnjax.commands.workdir import load_experiment
+from sdnjax.errors import InputError
 from sdnjax.models.model_settings import Model
 from sdnjax.training.metrics_log import read_metrics
 from tests.training.tiny import Tiny
@@ -75,13 +79,26 @@ def test_evaluation_with_other_protocols(trained, call, tmp_path):
     assert 0 < found["results"]["trimap_iou"]["2px"] < 1
     wrong = call("eval.py", workdir, "--protocol", "pascal_contxt")
     assert_one_line(wrong, "did you mean pascal_context?")
-    out = tmp_path / "elsewhere" / "scores.json"
-    assert call("eval.py", workdir, *slide, "--split", "train", "--step", 3, "--out", out)[0] == 0
+    out = tmp_path / "somewhere" / "else" / "scores.json"
+    words = (*slide, "--split", "train", "--step", 3, "--out", out)
+    status, text, _ = call("eval.py", workdir, *words)
+    assert status == 0
+    assert text.endswith(f"written to {out} and scores_confusion.csv, .png\n")
     assert json.loads(out.read_text())["step"] == 3
     assert (out.parent / "scores_confusion.png").is_file()
     status, text, _ = call("eval.py", workdir, "--protocol", "ade20k", "--help")
     assert status == 0
     assert "[2048,512]" in text
+
+
+def test_a_network_other_than_the_saved_one_is_refused(trained):
+    _, workdir = trained
+    own = load_experiment(workdir)
+    assert load_network(workdir, dataclasses.replace(own, seed=9)).step == 6
+    other = dataclasses.replace(own, model=dataclasses.replace(own.model, name="fcn_r34-d8"))
+    message = "6 holds another network: model.name is fcn_r18-d8 there, fcn_r34-d8 here"
+    with pytest.raises(InputError, match=message):
+        load_network(workdir, other)
 
 
 def test_work_directory_says_everything_about_its_run(trained):

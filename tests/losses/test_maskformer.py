@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdnjax.losses import maskformer_loss
-from sdnjax.losses.maskformer import assign
+from sdnjax.losses import MaskMatching, maskformer_loss, total_loss
+from sdnjax.losses.maskformer import DEFAULT_WEIGHTS, assign, matching_cost
+from sdnjax.settings import settings
 
 K, Q, L = 3, 4, 2
 
@@ -51,8 +52,9 @@ def bilinear(x, size):
     return matrix(x.shape[0], size[0]) @ x @ matrix(x.shape[1], size[1]).T
 
 
-def by_trial(class_logits, mask_logits, labels):
+def by_trial(class_logits, mask_logits, labels, weights=DEFAULT_WEIGHTS):
     """Loss and terms, by trying every assignment."""
+    w = weights
     present = [[k for k in range(K) if np.any(y == k)] for y in labels]
     count = max(sum(map(len, present)), 1)
     terms = {"classes": 0.0, "mask": 0.0, "dice": 0.0}
@@ -65,7 +67,7 @@ def by_trial(class_logits, mask_logits, labels):
 
             def cost(q, k, log_p=log_p, mask=mask, small=small):
                 x, t = mask[q], small == k
-                return 20 * focal(x, t) + dice(x, t) - np.exp(log_p[q, k])
+                return w.mask * focal(x, t) + w.dice * dice(x, t) - w.classes * np.exp(log_p[q, k])
 
             best = min(
                 itertools.permutations(range(Q), len(found)),
@@ -73,14 +75,14 @@ def by_trial(class_logits, mask_logits, labels):
             )
             target = dict(zip(best, found, strict=True))
             for q in range(Q):
-                weight = 1.0 if q in target else 0.1
+                weight = 1.0 if q in target else w.no_object
                 numerator -= weight * log_p[q, target.get(q, K)]
                 denominator += weight
             for q, k in target.items():
                 x = bilinear(mask[q], y.shape)
-                terms["mask"] += 20 * focal(x, y == k) / count
-                terms["dice"] += dice(x, y == k) / count
-        terms["classes"] += numerator / denominator
+                terms["mask"] += w.mask * focal(x, y == k) / count
+                terms["dice"] += w.dice * dice(x, y == k) / count
+        terms["classes"] += w.classes * numerator / denominator
     return sum(terms.values()), terms
 
 
@@ -90,6 +92,33 @@ def test_equals_the_definition(case, x64):
     assert abs(loss - expected) < 1e-12 * expected
     for name, value in their_terms.items():
         assert abs(terms[name] - value) < 1e-12 * expected, name
+
+
+def test_every_weight_of_the_setting_changes_the_loss(case, x64):
+    classes, masks, labels = case
+    outputs = {"class_logits": jnp.asarray(classes), "mask_logits": jnp.asarray(masks)}
+    own = MaskMatching(weight=3.0, classes=9.0, dice=5.0, mask=2.0, no_object=0.4)
+    assert all(getattr(own, s.key) != getattr(DEFAULT_WEIGHTS, s.key) for s in settings(own))
+    loss, terms = jax.jit(lambda *x: total_loss([own], *x))(outputs, {"label": labels})
+    expected, their_terms = by_trial(*case, own)
+    np.testing.assert_allclose(loss, 3 * expected, rtol=1e-12)
+    for name, value in their_terms.items():
+        np.testing.assert_allclose(terms[f"loss_{name}"], value, rtol=1e-12)
+
+
+def test_costs_are_those_of_the_definition(case, x64):
+    """All of them: an assignment may be right for costs that are not."""
+    classes, masks, labels = case
+    number = np.array([[2, 0, 1], [0, 1, 2]])
+    w = MaskMatching(classes=9.0, dice=5.0, mask=2.0)
+    found = np.asarray(jax.jit(lambda *x: matching_cost(*x, w))(classes, masks, labels, number))
+    p = np.exp(classes) / np.exp(classes).sum(-1, keepdims=True)
+    small = labels[:, np.arange(4) * 9 // 4][:, :, np.arange(5) * 12 // 5]
+    for layer, image, q, n in np.ndindex(L, 2, Q, K):
+        k, x = number[image, n], masks[layer, image, q]
+        t = small[image] == k
+        expected = 2 * focal(x, t) + 5 * dice(x, t) - 9 * p[layer, image, q, k]
+        np.testing.assert_allclose(found[layer, image, q, n], expected, rtol=1e-12)
 
 
 def test_gradient_is_that_of_differences(case, x64):

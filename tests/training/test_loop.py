@@ -7,8 +7,10 @@ import signal
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from sdnjax.errors import RunError
 from sdnjax.training import loop, progress
@@ -137,6 +139,25 @@ def test_signal_handlers_are_put_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     run(tmp_path / "a", step=interrupting(2))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_of_several_processes_all_stop_at_the_step_that_they_agree_on(monkeypatch):
+    """A signal that one of them got does not stop it before the others."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda at: at == 5)
+    quiet = {"mesh": MESH, "report": lambda line: None}
+    assert int(fit(new_state(), interrupting(2), batches(), steps=9, **quiet).step) == 5
+
+
+def test_a_second_signal_acts_as_usual(tmp_path):
+    def step(state, batch):
+        if int(state.step) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return STEP(state, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", step=step)
 
 
 @pytest.mark.parametrize("checkpoint_every", [4, 1])

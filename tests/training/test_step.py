@@ -8,8 +8,10 @@ import pytest
 from sdnjax.errors import InputError
 from sdnjax.losses import CrossEntropy
 from sdnjax.models import create_model
+from sdnjax.ops.normalization import Normalization
 from sdnjax.training.optimizer import Optimizer, make_optimizer
-from sdnjax.training.sharding import data_mesh, to_global
+from sdnjax.training.sharding import data_mesh, join_processes, to_global
+from sdnjax.training.step import network_inputs, pixel_accuracy
 from tests.training.tiny import Tiny, batch_of, recipe_of
 
 OPTIMIZER = make_optimizer(Optimizer(learning_rate=0.1), 10)
@@ -79,6 +81,49 @@ def test_accuracy_counts_valid_pixels_only():
     assert history[0]["pixel_accuracy"] == history[0]["loss"] == 0.0
 
 
+def test_accuracy_is_the_share_of_right_pixels():
+    labels = np.array([[[0, 1, 2, 255], [2, 2, 255, 0]]])
+    scores = np.eye(3, dtype=np.float32)[[[[0, 1, 1, 0], [2, 1, 0, 0]]]]
+    accuracy = pixel_accuracy(jnp.asarray(scores), jnp.asarray(labels))
+    assert (int(accuracy.total), int(accuracy.count)) == (4, 6)
+
+
+def test_the_picture_is_made_of_the_image_unless_the_batch_has_one():
+    class Seeing(Tiny):
+        inputs = ("picture",)
+
+    mean, std = (120.0, 110.0, 100.0), (60.0, 55.0, 50.0)
+    values = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3))
+    batch = {"image": ((values - mean) / std).astype(np.float32)}
+    found = network_inputs(Seeing(), batch, Normalization(mean, std))
+    np.testing.assert_allclose(found["picture"], values / 255, atol=1e-6)
+    batch["picture"] = values
+    assert network_inputs(Seeing(), batch, Normalization(mean, std))["picture"] is values
+
+
+def test_each_device_augments_its_own_rows():
+    seen = set()
+
+    def all_void_but_the_first(batch):
+        seen.add(batch["image"].shape)
+        return {**batch, "label": batch["label"].at[1:].set(255)}
+
+    history, _ = losses(Tiny(dropout=0.0), 4, 1, batch_of, augment=all_void_but_the_first)
+    kept = batch_of(0)
+    kept["label"][1::2] = 255  # of each device's two rows
+    expected, _ = losses(Tiny(dropout=0.0), 4, 1, lambda t: kept)
+    assert history[0] == pytest.approx(expected[0], rel=1e-5)
+    assert seen == {(2, 12, 10, 3)}
+
+
+def test_the_state_before_a_step_is_donated():
+    mesh = mesh_of(1)
+    recipe = recipe_of(Tiny(), OPTIMIZER)
+    before = recipe.new_state(mesh)
+    recipe.compiled_step(mesh)(before, to_global(batch_of(0), mesh))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((before.params, before.opt_state)))
+
+
 def test_dropout_depends_on_seed_and_step_alone():
     model = Tiny(dropout=0.5)
     state = recipe_of(model, OPTIMIZER).init_state()
@@ -94,3 +139,16 @@ def test_dropout_depends_on_seed_and_step_alone():
 def test_batch_must_split_over_the_devices():
     with pytest.raises(InputError, match="multiple of 8"):
         data_mesh(12)
+
+
+@pytest.mark.parametrize(("number", "index"), [(None, None), ("4", "3")])
+def test_the_environment_says_which_process_this_is(monkeypatch, number, index):
+    called = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **how: called.append(how))
+    for name, value in (("JAX_NUM_PROCESSES", number), ("JAX_PROCESS_ID", index)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    join_processes()
+    expected = (number and int(number), index and int(index))
+    assert called == [dict(zip(("num_processes", "process_id"), expected, strict=True))]

@@ -1,0 +1,83 @@
+"""Statuses and lines of a command that ends badly, and options that the commands share."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from sdnjax.commands import command_line
+from sdnjax.commands.command_line import add_code, add_distributed, add_protocol, from_workdir, run
+from sdnjax.commands.workdir import open_workdir
+from sdnjax.errors import InputError, RunError
+from sdnjax.experiment import Experiment
+from sdnjax.inference.protocols import Evaluation, protocol
+from sdnjax.options import OneLineParser
+from tests.metrics.test_own_metric import NearClass
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("no such file"), 2, "error: no such file"),
+        (RunError("not finite"), 1, "stopped: not finite"),
+        (OSError(28, "No space left on device", "/data/x"), 1, "stopped: /data/x: No space left"),
+        (OSError("odd"), 1, "stopped: odd"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_an_error_is_one_line_and_a_status(capsys, error, status, line):
+    def main():
+        raise error
+
+    assert run(main) == status
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(line)
+
+
+def test_a_status_of_the_command_is_that_of_the_process():
+    assert [run(lambda: None), run(lambda: 3)] == [0, 3]
+
+
+def test_distributed_is_a_flag_that_says_what_it_needs():
+    parser = OneLineParser()
+    add_distributed(parser)
+    assert not parser.parse_args([]).distributed
+    assert parser.parse_args(["--distributed"]).distributed
+    assert "JAX_COORDINATOR_ADDRESS" in parser.format_help()
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_distributed_joins_the_processes(call, monkeypatch, config, tmp_path, script):
+    class Joined(Exception):
+        pass
+
+    def join(**how):
+        raise Joined
+
+    monkeypatch.setattr(jax.distributed, "initialize", join)
+    open_workdir(tmp_path / "run", Experiment())
+    with pytest.raises(Joined):
+        call(script, config if script == "train.py" else tmp_path / "run", "--distributed")
+
+
+def test_a_protocol_leaves_the_runs_own_metrics_finish_and_batch_size(monkeypatch, tmp_path):
+    own = Evaluation(batch_size=3, metrics=(NearClass(),), finish=np.argmax, trimap_widths=(1,))
+    asked = []
+
+    def load(path, **how):
+        asked.append((path, how))
+        return Experiment(evaluation=own)
+
+    monkeypatch.setattr(command_line, "load_experiment", load)
+    parser = OneLineParser()
+    add_protocol(parser)
+    add_code(parser)
+    words = ["--protocol", "cityscapes_slide769", "--trust-code", "--config", "c.py"]
+    found = from_workdir(parser.parse_args(words), tmp_path).evaluation
+    assert asked == [(tmp_path, {"config": Path("c.py"), "trust_code": True})]
+    kept = {"batch_size": 3, "metrics": own.metrics, "finish": np.argmax}
+    assert found == dataclasses.replace(protocol("cityscapes_slide769"), **kept)
+    assert from_workdir(parser.parse_args([]), tmp_path).evaluation == own

@@ -1,0 +1,80 @@
+"""What a run hands on to its data, loop and log, and what it refuses before it writes anything."""
+
+import dataclasses
+import os
+import re
+import signal
+
+import jax
+import pytest
+
+import sdnjax.commands.train as module
+from sdnjax.commands.train import train
+from sdnjax.data.data_settings import Data
+from sdnjax.errors import InputError
+from sdnjax.experiment import Experiment
+from sdnjax.losses import CrossEntropy
+from sdnjax.training import progress
+from sdnjax.training.metrics_log import read_metrics
+from tests.training.tiny import Tiny
+
+
+def experiment(camvid, **changes):
+    data = Data(name="camvid", dir=str(camvid), crop_size=(16, 16), workers=2)
+    plain = {"model": Tiny, "data": data, "steps": 2, "tensorboard": False, "log_every": 1}
+    return Experiment(**{**plain, **changes})
+
+
+def test_a_loss_without_its_output_is_refused_before_the_work_directory_is_made(camvid, tmp_path):
+    with pytest.raises(InputError, match="did you mean auxiliary"):
+        train(experiment(camvid, losses=(CrossEntropy(on="auxilary"),)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_process_asks_for_its_own_rows_of_the_runs_batches(camvid, tmp_path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def ask(data, **how):
+        raise Asked(how)
+
+    monkeypatch.setattr(module, "train_batches", ask)
+    monkeypatch.setattr(module, "open_workdir", lambda *_, **__: None)  # others wait for it there
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(Asked) as asked:
+        train(experiment(camvid, seed=5, batch_size=16, steps=7), tmp_path / "run")
+    assert asked.value.args[0] == {
+        "seed": 5,
+        "batch_size": 16,
+        "start_step": 0,
+        "stop_step": 7,
+        "process_index": 1,
+        "process_count": 2,
+        "extras": (),
+    }
+
+
+def test_what_a_run_says(camvid, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "_TOLERABLE_WAIT", -1.0)
+    lines = []
+
+    def report(line):
+        lines.append(line)
+        if line.startswith("step 2/"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    bad = camvid / "val" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:100])
+    own = experiment(camvid, steps=9, evaluate_every=1)
+    own = dataclasses.replace(own, data=dataclasses.replace(own.data, on_bad_image="skip"))
+    at = int(train(own, tmp_path / "run", report=report).step)
+    assert at < 9
+    assert re.match(r"experiment: Tiny, 0\.00 M .* 6 images .* 3 to .* 8 dev.* 0 to 9 in", lines[0])
+    assert re.match(r"step 1/9 .*waiting for data \d+% \(.*decoding \d+%.*; .*\)", lines[1])
+    assert bad.name in lines[2]
+    assert lines[3] == "1 example(s) left out because of unreadable files"
+    results = read_metrics(tmp_path / "run")[1]["val"]
+    said = f"validation at step 1: mIoU {results['mIoU']:.4f}"
+    assert lines[4].startswith(f"{said}  pixel accuracy {results['pixel_accuracy']:.4f}  F(")
+    assert lines[-1] == f"stopped at step {at}, saved; --resume goes on from there"
