@@ -65,7 +65,10 @@ def sources(code: Path) -> dict[str, bytes]:
         file = getattr(module, "__file__", None)
         if not file or module.__name__ == "__main__" or not file.endswith(".py"):
             continue
-        path = Path(file).resolve()
+        path = Path(file)
+        if not path.is_absolute():  # no file of a module: some are named so without having one
+            continue
+        path = path.resolve()
         inside = path.is_relative_to(folder) and not path.is_relative_to(library)
         # An environment may lie in the folder; other configurations are not ours.
         if inside and "site-packages" not in path.parts and not _is_config(module):

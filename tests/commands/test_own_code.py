@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import types
 
 import pytest
 
@@ -9,7 +11,7 @@ from sdnjax.commands.evaluate import evaluate_run
 from sdnjax.commands.train import train
 from sdnjax.commands.trained import load_network
 from sdnjax.commands.workdir import load_experiment
-from sdnjax.config_file import load_config
+from sdnjax.config_file import load_config, sources
 from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
@@ -163,3 +165,13 @@ def test_a_configuration_builds_on_the_one_beside_it(mine):
         "def config():\n    return dataclasses.replace(base(), steps=9)\n"
     )
     assert load_config(mine.parent / "longer.py", Experiment).steps == 9
+
+
+def test_modules_that_only_claim_to_have_a_file_are_passed_over(mine, monkeypatch):
+    """As `torch.classes`, whose `__file__` is "_classes.py" and lies nowhere."""
+    made_up = types.ModuleType("made_up")
+    made_up.__file__ = "_made_up.py"
+    monkeypatch.setitem(sys.modules, "made_up", made_up)
+    monkeypatch.chdir(mine.parent)
+    load_config(mine, Experiment)
+    assert {"mine.py", "my_losses.py"} <= sources(mine.resolve()).keys()

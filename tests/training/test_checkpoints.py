@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from sdnjax.training.checkpoints import (
 )
 from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import replicated
+from sdnjax.training.state import create_state
 from tests.training.test_step import mesh_of
 from tests.training.tiny import Tiny, recipe_of
 
@@ -149,3 +151,44 @@ def test_failed_write_names_the_step_that_is_safe(tmp_path, monkeypatch):
         writer.wait()
     writer.close()
     assert finished_steps(tmp_path) == [1]
+
+
+def test_a_checkpoint_whose_decoder_held_the_classifier(tmp_path):
+    """Parameters and the optimizer's momentum of an older layout go to their new places."""
+
+    def tree(seed, *, old):
+        rng = np.random.default_rng(seed)
+        conv, seg = (rng.normal(size=(3, 2)).astype(np.float32) for _ in range(2))
+        inner = {"classifier": {"seg": {"kernel": seg}}}
+        decoder = {"conv1": {"kernel": conv}}
+        return {"decoder": {**decoder, **inner}} if old else {"decoder": decoder, **inner}
+
+    def state(*, old):
+        params = jax.tree.map(jnp.asarray, tree(0, old=old))
+        fresh = create_state({"params": params}, OPTIMIZER)
+        trace = iter(jax.tree.leaves(tree(1, old=True)) if old else jax.tree.leaves(params))
+        structure = jax.tree.structure(params)
+        moved = jax.tree.map(
+            lambda node: (
+                jax.tree.unflatten(structure, list(trace)) if isinstance(node, dict) else node
+            ),
+            fresh.opt_state,
+            is_leaf=lambda node: isinstance(node, dict),
+        )
+        return fresh.replace(opt_state=moved)
+
+    writer = CheckpointWriter(tmp_path, 1, {})
+    writer.save(state(old=True))
+    writer.close()
+    found = restore_state(find_checkpoint(tmp_path), abstract(state(old=False)))
+    assert_same(found.params, tree(0, old=False))
+    (momentum,) = [
+        node
+        for node in jax.tree.leaves(found.opt_state, is_leaf=lambda x: isinstance(x, dict))
+        if isinstance(node, dict)
+    ]
+    # The classifier's and the convolution's are told apart by their numbers, not their shapes.
+    old = tree(1, old=True)["decoder"]
+    np.testing.assert_array_equal(momentum["decoder"]["conv1"]["kernel"], old["conv1"]["kernel"])
+    kernel = old["classifier"]["seg"]["kernel"]
+    np.testing.assert_array_equal(momentum["classifier"]["seg"]["kernel"], kernel)
