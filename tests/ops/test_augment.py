@@ -13,9 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from sdnjax.ops import augment_batch
 from sdnjax.ops.augment import augment, random_size
-from sdnjax.training.loop import compile_step
 from sdnjax.training.sharding import to_global
-from sdnjax.training.step import with_augmentation
+from sdnjax.training.step import by_rows, compile_step
 from tests.training.test_step import mesh_of
 
 SETTINGS = {
@@ -76,14 +75,11 @@ def test_devices_augment_their_own_rows_and_exchange_nothing(batch, augmented):
     mesh = mesh_of(8)
     augment = functools.partial(augment_batch, seed=3, **SETTINGS)
     # As the train step does it, here with a step that returns what it was given.
-    step = compile_step(with_augmentation(lambda state, batch: (state, batch), augment, mesh), mesh)
+    step = compile_step(lambda state, batch: (state, by_rows(augment)(batch)), mesh)
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    compiled = jax.jit(
-        lambda batch: with_augmentation(lambda _, b: b, augment, mesh)(None, batch),
-        in_shardings=rows,
-        out_shardings=rows,
-    ).lower(to_global(batch, mesh))
-    text = compiled.compile().as_text()
+    with jax.set_mesh(mesh):
+        own = jax.jit(lambda batch: by_rows(augment)(batch), in_shardings=rows, out_shardings=rows)
+        text = own.lower(to_global(batch, mesh)).compile().as_text()
     assert "while" in text
     for word in ("all-gather", "all-reduce", "all-to-all", "collective", "permute"):
         assert word not in text
