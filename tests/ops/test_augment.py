@@ -78,7 +78,7 @@ def test_devices_augment_their_own_rows_and_exchange_nothing(batch, augmented):
     step = compile_step(lambda state, batch: (state, by_rows(augment)(batch)), mesh)
     rows = NamedSharding(mesh, PartitionSpec("data"))
     with jax.set_mesh(mesh):
-        own = jax.jit(lambda batch: by_rows(augment)(batch), in_shardings=rows, out_shardings=rows)
+        own = jax.jit(by_rows(augment), in_shardings=rows, out_shardings=rows)
         text = own.lower(to_global(batch, mesh)).compile().as_text()
     assert "while" in text
     for word in ("all-gather", "all-reduce", "all-to-all", "collective", "permute"):
