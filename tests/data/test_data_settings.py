@@ -44,7 +44,7 @@ def test_impossible_value_is_named(key, value):
 
 
 def test_name_is_a_name_or_a_record():
-    with pytest.raises(InputError, match=r"Data\.name must be str or DataSet, not 3"):
+    with pytest.raises(InputError, match=r"Data\.name must be str or DataSet\(…\), not 3"):
         Data(name=3)
     for name, data_set in DATA_SETS.items():
         assert dataset_of(Data(name=name)) is data_set
