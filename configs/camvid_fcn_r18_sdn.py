@@ -13,7 +13,6 @@ The paper has no CamVid results: this is a small real data set to work with.
 
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
-from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import Model, Neck
 from sdnjax.training.optimizer import Optimizer
 
@@ -25,8 +24,6 @@ def config() -> Experiment:
         data=Data(name="camvid", crop_size=(360, 480), scale_range=(0.5, 2.0)),
         # The paper's, with a larger rate: there are no pretrained weights to preserve.
         optimizer=Optimizer(kind="sgd", learning_rate=0.05),
-        # Every image is 480×360, so one exact size is compiled.
-        evaluation=Evaluation(size_multiple=8),
         steps=3700,
         batch_size=8,
         evaluate_every=460,

@@ -8,7 +8,6 @@ stage i + 1, the last one by Φ. The paper has no CamVid results.
 
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
-from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import Model, Neck
 from sdnjax.training.optimizer import Optimizer
 
@@ -20,8 +19,6 @@ def config() -> Experiment:
         data=Data(name="camvid", crop_size=(360, 480), scale_range=(0.5, 2.0)),
         # The paper's. At 0.05 the loss rose to 9 in ten steps of two images.
         optimizer=Optimizer(kind="sgd", learning_rate=0.01),
-        # Every image is 480×360, so one exact size is compiled.
-        evaluation=Evaluation(size_multiple=8),
         steps=3700,
         batch_size=8,
         evaluate_every=460,

@@ -15,7 +15,6 @@ as make some dozens of passes over the images (steps × batch_size / images).
 
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
-from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import Model, Neck
 from sdnjax.training.optimizer import Optimizer
 
@@ -27,8 +26,6 @@ def config() -> Experiment:
         data=Data(name="folder", crop_size=(256, 256), scale_range=(0.5, 2.0)),
         # The paper's, with a larger rate: there are no pretrained weights to preserve.
         optimizer=Optimizer(kind="sgd", learning_rate=0.05),
-        # Pictures of many sizes are padded to few, so that few are compiled.
-        evaluation=Evaluation(size_multiple=64),
         steps=4000,
         batch_size=8,
         evaluate_every=500,

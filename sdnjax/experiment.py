@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
-from sdnjax.inference.protocols import Evaluation
+from sdnjax.inference.protocols import Evaluation, evaluation_record
 from sdnjax.losses import CrossEntropy, Objective
 from sdnjax.models import Model, Neck
 from sdnjax.ops import augment_batch
@@ -144,9 +144,11 @@ class Experiment:
 def experiment_from_dict(
     values: Any, where: str = "config", base: Experiment | None = None
 ) -> Experiment:
-    """The experiment of a work directory, also of one written before `losses` was a setting."""
+    """The experiment of a work directory, also of one that an earlier version wrote."""
     if isinstance(values, dict):
         values = _with_losses(values)
+        if "evaluation" in values:
+            values = {**values, "evaluation": evaluation_record(values["evaluation"])}
     return from_dict(Experiment, values, where, base=base)
 
 

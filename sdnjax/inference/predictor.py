@@ -19,7 +19,7 @@ from sdnjax.errors import InputError
 from sdnjax.inference import resampling
 from sdnjax.inference.protocols import Evaluation, finish_name
 from sdnjax.inference.resampling import Interpolation, bucket, reach
-from sdnjax.inference.windows import Compiled, ScaledLogits, scaled_size
+from sdnjax.inference.windows import Compiled, ScaledLogits, enlarged_size, scaled_size
 from sdnjax.models.inputs import inputs_of
 from sdnjax.ops import resize_bilinear
 from sdnjax.ops.normalization import Normalization
@@ -45,14 +45,15 @@ class Predictor:
     picture; `picture` made from the image.
 
     **Compilations.** `compilations` counts them: `network` once for each size of its input, a
-    padded picture's or the one size of a window, and `resampling`, all that happens around it.
+    whole picture's or the one size of a window, and `resampling`, all that happens around it.
     A few functions are compiled for each size of picture, but sizes are first rounded up to
     `bucket`s, four for each doubling; where a scale does not change the size they are others.
 
     **Memory.** Output is made in strips of at most 128 rows and 32 MiB of probabilities. With
     sliding windows, each scale and mirror keeps `(window height + 2 strips) · scaled width · K`
-    sums of logits: whatever the picture's height. With whole pictures, one scale's logits are held
-    at a time, and the probabilities of the picture.
+    sums of logits: whatever the picture's height. Of whole pictures, one scale's `scores` are held
+    at a time, on the network's own grid (its `logits` if it returns no scores), and at several
+    scales the probabilities of the picture.
 
     Works on this process's devices: a batch that divides over them is split, any other
     runs on the first. Parameters are given at each call, so the compiled functions serve
@@ -86,20 +87,22 @@ class Predictor:
             variables: Any, windows: dict[str, jax.Array], size: tuple[int, int]
         ) -> jax.Array:
             # Whole pictures have many sizes, of which the network must see the exact ones; the
-            # arrays that go in and come out have a canvas's, so that resampling has few.
-            canvas = windows["image"].shape[1:3]
+            # arrays that go in have a canvas's, so that resampling has few.
             seen = {name: x[:, : size[0], : size[1]] for name, x in windows.items()}
             image = seen.pop("image")
             given = {name: labels - 1 for name, labels in seen.items()}
             if "picture" in inputs:
                 given["picture"] = normalization.picture(image)
             apply: Callable[..., Any] = network.apply
-            logits = apply(variables, image, train=False, **given)["logits"]
-            logits = resize_bilinear(
-                logits.astype(jnp.float32), size, align_corners=self._align_corners
-            )
-            rest = [(0, a - b) for a, b in zip(canvas, size, strict=True)]
-            logits = jnp.pad(logits, ((0, 0), *rest, (0, 0)))
+            outputs = apply(variables, image, train=False, **given)
+            logits = outputs["logits"]
+            if protocol.mode == "slide":
+                logits = resize_bilinear(
+                    logits.astype(jnp.float32), size, align_corners=self._align_corners
+                )
+            else:
+                # What they are resized from, if the network tells, takes a fraction of the memory.
+                logits = outputs.get("scores", logits).astype(jnp.float32)
             return logits.reshape(protocol.batch_size, -1, *logits.shape[1:])
 
         self._logits_of = logits_of
@@ -109,6 +112,7 @@ class Predictor:
             zeros=self._compiled("resampling", jnp.zeros, static_argnums=0),
             sample_rows=self._compiled("resampling", resampling.sample_rows),
             sample_columns=self._compiled("resampling", resampling.sample_columns),
+            padded=self._compiled("resampling", resampling.padded, static_argnums=1),
             add_window=self._compiled("resampling", resampling.add_window, donate_argnums=0),
             add_probabilities=self._compiled(
                 "resampling", resampling.add_probabilities, donate_argnums=0
@@ -222,34 +226,43 @@ class Predictor:
     ) -> Iterator[tuple[int, int, jax.Array]]:
         """First row, row after the last, and the sums of probabilities over scales and mirrors
         there, `[B, T, bucket of W, K]`, of which the first rows and columns are meant."""
-        protocol, pictures = self._protocol, inputs["image"]
-        height, width = pictures[0].shape[:2]
+        protocol = self._protocol
+        height, width = inputs["image"][0].shape[:2]
+        batch = len(inputs["image"])
         sizes = [scaled_size((height, width), s, protocol.resize_to) for s in protocol.scales]
-        k = self._num_classes(variables, self._window(sizes[0]))
-        rows = strip_height(height, len(pictures) * bucket(width) * k * 4)
-        shape = (len(pictures), rows, bucket(width), k)
         slide = protocol.mode == "slide"
+        k = self._num_classes(variables, self._window(sizes[0]))
+        rows = strip_height(height, batch * bucket(width) * k * 4)
+        shape = (batch, rows, bucket(width), k)
         spread = 2 * rows if slide else sys.maxsize
 
         def scaled(size: tuple[int, int]) -> ScaledLogits:
+            seen = inputs
+            if slide and protocol.small == "enlarge":
+                size, seen = self._enlarged(size, inputs)
+            window = self._window(size)
             return ScaledLogits(
                 self._run,
-                inputs,
+                seen,
                 self._normalization,
+                output=(height, width),
                 size=size,
-                window=self._window(size),
+                window=window,
                 stride=protocol.stride,
-                canvas=self._canvas(self._window(size)),
+                canvas=window if slide else (bucket(window[0]), bucket(window[1])),
+                whole=not slide,
                 orientations=1 + protocol.flip,
                 spread=spread,
                 align_corners=self._align_corners,
             )
 
-        # Rings of logits are small, so with windows every strip is finished before the next one is
-        # begun. A whole picture's logits are not, so there every scale is.
-        if slide:
+        # Rings of logits are small, and so is one scale of a whole picture: every strip is finished
+        # before the next one is begun. Several scales of whole pictures would add up, so there
+        # every scale is finished before the next.
+        if slide or len(sizes) == 1:
             scales = [scaled(size) for size in sizes]
-            for top, bottom in strips(height, rows, [s.rows for s in scales], spread):
+            reading = [s.rows for s in scales] if slide else []
+            for top, bottom in strips(height, rows, reading, spread):
                 total = self._run.zeros(shape)
                 for s in scales:
                     total = s.add_to(total, variables, top, bottom)
@@ -264,19 +277,30 @@ class Predictor:
             for (top, bottom), total in zip(bounds, totals, strict=True):
                 yield top, bottom, total
 
+    def _enlarged(
+        self, size: tuple[int, int], inputs: dict[str, list[np.ndarray]]
+    ) -> tuple[tuple[int, int], dict[str, list[np.ndarray]]]:
+        """The size at which a scaled picture fills the window, and the inputs to make it of.
+
+        It is resized twice, as Segmenter does: to its scale, and from there to the window.
+        """
+        found = enlarged_size(size, self._protocol.window)
+        if found == size:
+            return size, inputs
+        return found, {
+            name: [resampling.resized(x, size, labels=name != "image") for x in own]
+            for name, own in inputs.items()
+        }
+
     def _window(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the network's input for a picture scaled to `size`."""
-        protocol, m = self._protocol, self._protocol.size_multiple
+        protocol = self._protocol
         if protocol.mode == "whole":
+            m = protocol.size_multiple
             return size[0] + -size[0] % m, size[1] + -size[1] % m
-        if m == 1:
+        if protocol.small == "shrink":
             return min(size[0], protocol.window[0]), min(size[1], protocol.window[1])
         return protocol.window
-
-    def _canvas(self, window: tuple[int, int]) -> tuple[int, int]:
-        if self._protocol.mode == "slide":
-            return window
-        return bucket(window[0]), bucket(window[1])
 
     def _num_classes(self, variables: Any, window: tuple[int, int]) -> int:
         if self._classes is None:  # tracing a large network takes a second

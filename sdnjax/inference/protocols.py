@@ -31,10 +31,15 @@ class Evaluation:
         (1.0,), "sizes at which each image is predicted, as multiples of the one above"
     )
     flip: bool = setting(False, "also predict the mirror image at every scale")
+    small: Literal["shrink", "pad", "enlarge"] = setting(
+        "shrink",
+        "an image smaller than the window: the window shrinks to it, as in mmsegmentation; it is "
+        "padded up to the window; or enlarged until it fills the window, as in Segmenter's code",
+    )
     size_multiple: int = setting(
-        32,
-        "whole images are padded to multiples of this, images smaller than a window to the "
-        "window: few sizes to compile; 1: nothing is padded, each size is compiled, as in mmseg",
+        1,
+        "whole images are padded to multiples of this: fewer sizes to compile, other scores "
+        "(docs/evaluation.md); 1: nothing is padded, each size is compiled",
     )
     batch_size: int = setting(1, "images of one size predicted at once")
     boundary_thresholds: tuple[float, ...] = setting(
@@ -81,11 +86,8 @@ class Evaluation:
 
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
-        return (
-            {}
-            if self.mode == "slide"
-            else dict.fromkeys(("window", "stride"), "evaluation.mode is whole")
-        )
+        others = ("size_multiple",) if self.mode == "slide" else ("window", "stride", "small")
+        return dict.fromkeys(others, f"evaluation.mode is {self.mode}")
 
     def _check_widths(self) -> None:
         widths = self.trimap_widths
@@ -113,10 +115,15 @@ _OTHERS: dict[str, Any] = {"boundary_absent": "skip", "boundary_iou_ratio": 0.02
 _SINGLE_SCALE = {
     # mmsegmentation, configs/_base_/datasets/ade20k.py: short side 512, long at most 2048.
     "ade20k": Evaluation(resize_to=(2048, 512), **_OTHERS),
-    # Segmenter's own code (Strudel et al., segm/config.yml): windows side by side. It enlarges
-    # what is smaller than a window (at scales below 1); here such an image is padded.
+    # Segmenter's own code (Strudel et al., segm/config.yml): windows side by side, and what is
+    # smaller than a window, as at scales below 1, is enlarged.
     "ade20k_slide512": Evaluation(
-        mode="slide", resize_to=(2048, 512), window=(512, 512), stride=(512, 512), **_OTHERS
+        mode="slide",
+        resize_to=(2048, 512),
+        window=(512, 512),
+        stride=(512, 512),
+        small="enlarge",
+        **_OTHERS,
     ),
     # Segmenter as mmsegmentation tests it, configs/_base_/models/segmenter_vit-b16_mask.py.
     "ade20k_slide512_mmseg": Evaluation(
@@ -128,13 +135,21 @@ _SINGLE_SCALE = {
     "cityscapes_slide769": Evaluation(
         mode="slide", resize_to=(2049, 1025), window=(769, 769), stride=(513, 513), **_CITYSCAPES
     ),
-    # Segmenter's own code (segm/config.yml), and mmsegmentation's SETR.
+    # Segmenter's own code (segm/config.yml).
     "cityscapes_slide768": Evaluation(
+        mode="slide",
+        resize_to=(2048, 1024),
+        window=(768, 768),
+        stride=(512, 512),
+        small="enlarge",
+        **_CITYSCAPES,
+    ),
+    # The same windows in mmsegmentation's SETR, which differs at scales below 1.
+    "cityscapes_slide768_mmseg": Evaluation(
         mode="slide", resize_to=(2048, 1024), window=(768, 768), stride=(512, 512), **_CITYSCAPES
     ),
     # mmsegmentation, configs/_base_/datasets/pascal_context.py and every network's 480×480
-    # configuration, for 59 and 60 classes. An image that is lower than its window is padded
-    # here; with size_multiple=1 the window shrinks, as there.
+    # configuration, for 59 and 60 classes.
     "pascal_context": Evaluation(
         mode="slide", resize_to=(520, 520), window=(480, 480), stride=(320, 320), **_OTHERS
     ),
@@ -157,12 +172,12 @@ def protocol(name: str) -> Evaluation:
     """The settings of a published protocol; change single ones with `dataclasses.replace`.
 
     `ade20k`, `ade20k_slide512`, `ade20k_slide512_mmseg`, `cityscapes`, `cityscapes_slide769`,
-    `cityscapes_slide768`, `pascal_context` and `voc2012`, each with `_ms` (six scales and
-    mirrors, mmsegmentation's) and `_ms_sdn` (seven, up to 2.0, the SDN paper's).
+    `cityscapes_slide768`, `cityscapes_slide768_mmseg`, `pascal_context` and `voc2012`, each with
+    `_ms` (six scales and mirrors, mmsegmentation's) and `_ms_sdn` (seven, up to 2.0, the SDN
+    paper's).
 
-    Scores are of labels at their own size. Images are resized as floats, not rounded to uint8
-    as OpenCV does it there, and padded to multiples of 32, which with `size_multiple=1` they
-    are not.
+    Scores are of labels at their own size, and nothing is padded. Images are resized as floats,
+    not rounded to uint8 as OpenCV does it there.
 
     Raises: InputError with the nearest name if there is none of this name.
     """
@@ -184,6 +199,10 @@ def protocol_name(evaluation: Evaluation) -> str:
     parts: list[str] = [evaluation.mode]
     if evaluation.mode == "slide":
         parts[0] += f"{_size(evaluation.window)}-{_size(evaluation.stride)}"
+        if evaluation.small != "shrink":
+            parts.append(evaluation.small)
+    elif evaluation.size_multiple > 1:
+        parts.append(f"pad{evaluation.size_multiple}")
     if evaluation.resize_to is not None:
         parts.append(f"resize{_size(evaluation.resize_to)}")
     if evaluation.scales != (1.0,):
@@ -196,6 +215,15 @@ def protocol_name(evaluation: Evaluation) -> str:
 def finish_name(finish: Any) -> str:
     """What a `finish` is called: the name of the function, or of the value's class."""
     return re.sub(r"\W", "", getattr(finish, "__name__", type(finish).__name__))
+
+
+def evaluation_record(values: Any) -> Any:
+    """What a work directory recorded, as today's settings: before there was `small`, images
+    smaller than a window were padded unless `size_multiple` was 1."""
+    if isinstance(values, dict) and "small" not in values and values.get("mode") == "slide":
+        exact = values.get("size_multiple") == 1
+        values = {**values, "small": "shrink" if exact else "pad"}
+    return values
 
 
 def _size(pair: tuple[int, int]) -> str:

@@ -119,6 +119,18 @@ def reach(x: Interpolation, start: int, stop: int) -> tuple[int, int]:
     return int(x.first[start]), int(last[stop - 1])
 
 
+def resized(x: np.ndarray, size: tuple[int, int], *, labels: bool = False) -> np.ndarray:
+    """`[H, W, …]` → `[*size, …]` on the host: float32 by `bilinear`, labels by `nearest`."""
+    for axis, new in enumerate(size):
+        at = (nearest if labels else bilinear)(x.shape[axis], new)
+        weights = (-1,) + (1,) * (x.ndim - 1 - axis)
+        y = np.take(x, at.first, axis) * at.a.reshape(weights)
+        if at.second is not None:
+            y += np.take(x, at.second, axis) * at.b.reshape(weights)
+        x = y
+    return x
+
+
 # Compiled from here on.
 
 
@@ -152,6 +164,12 @@ def sample_columns(
     return {name: windows(x, columns[name]) for name, x in inputs.items()}
 
 
+def padded(logits: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """`[B, M, h, w, K]` → the same in the corner of an array whose h and w are `size`."""
+    rest = [(0, new - old) for old, new in zip(logits.shape[2:4], size, strict=True)]
+    return jnp.pad(logits, ((0, 0), (0, 0), *rest, (0, 0)))
+
+
 def add_window(
     sums: jax.Array,
     logits: jax.Array,
@@ -180,7 +198,11 @@ def add_window(
 
 
 def add_probabilities(
-    total: jax.Array, sums: jax.Array, rows: Interpolation, columns: Interpolation
+    total: jax.Array,
+    sums: jax.Array,
+    rows: Interpolation,
+    columns: Interpolation,
+    finer: tuple[Interpolation, Interpolation] | None = None,
 ) -> jax.Array:
     """Adds the probabilities of a strip of output rows, in every orientation at one scale.
 
@@ -190,10 +212,15 @@ def add_probabilities(
       total: `[B, T, W, K]`.
       sums: `[B, M, h, w, K]`, logits of the scaled image, or sums of them.
       rows: `[T]`, positions in h; columns: `[M, W]`, positions in w.
+      finer: rows and columns of a grid finer than that of `sums`, in which `rows` and `columns`
+        are positions then.
     """
     for m in range(sums.shape[1]):
+        logits = sums[:, m]
+        if finer is not None:
+            logits = sample(sample(logits, finer[0], axis=1), finer[1], axis=2)
         own = Interpolation(*(None if x is None else x[m] for x in columns))
-        logits = sample(sample(sums[:, m], rows, axis=1), own, axis=2)
+        logits = sample(sample(logits, rows, axis=1), own, axis=2)
         total = total + jax.nn.softmax(logits, axis=-1)
     return total
 

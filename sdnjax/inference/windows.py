@@ -28,11 +28,12 @@ class Compiled(NamedTuple):
     """The compiled functions of a predictor; see `resampling` for what most of them take."""
 
     # (variables, windows by name: each [B·M, h, w, …], how much of h and w the network sees)
-    # → logits [B, M, h, w, K]
+    # → logits [B, M, h, w, K]; of whole pictures on the network's own grid
     network: Callable[..., jax.Array]
     zeros: Callable[..., jax.Array]  # shape → float32 zeros
     sample_rows: Callable[..., dict[str, jax.Array]]
     sample_columns: Callable[..., dict[str, jax.Array]]
+    padded: Callable[..., jax.Array]
     add_window: Callable[..., jax.Array]
     add_probabilities: Callable[..., jax.Array]
     class_map: Callable[..., jax.Array]
@@ -76,6 +77,20 @@ def coverage(size: int, window: int, starts: Sequence[int]) -> np.ndarray:
     return counts
 
 
+def enlarged_size(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a picture enlarged, its ratio kept, until it fills the window.
+
+    One that does is left as it is. The side that decides becomes the window's, the other one is
+    cut to whole pixels: Segmenter's rule (`resize` in its `segm/model/utils.py`).
+    """
+    (height, width), (high, wide) = size, window
+    if height >= high and width >= wide:
+        return size
+    if high * width >= wide * height:
+        return high, int(width / height * high)
+    return int(height / width * wide), wide
+
+
 class ScaledLogits:
     """Logits of images of one size, and of their mirror images, at one scale.
 
@@ -88,12 +103,14 @@ class ScaledLogits:
       run: compiled functions.
       inputs: name → B arrays `[H, W, …]`: `image`, uint8, and labels, int32, −1 beyond the image.
       normalization: uint8 rows → float32 rows.
+      output: height and width of the images as they came, in which probabilities are wanted.
       size: height and width of the scaled image.
       window: height and width of the network's input; a smaller image is padded, with zeros when
         it is normalised already and labels with −1.
       stride: vertical and horizontal step of windows.
-      canvas: height and width, at least the window's, of the arrays in which windows and their
-        logits lie.
+      canvas: height and width, at least the window's, of the arrays in which windows lie.
+      whole: the window is the whole picture, and the network's logits come on their own grid. They
+        are resized to the window only where a strip reads them.
       orientations: M, 2 with the mirror image.
       spread: how far apart the scaled rows may be that one strip reads.
       align_corners: how logits are resized.
@@ -105,16 +122,19 @@ class ScaledLogits:
         inputs: Mapping[str, Sequence[np.ndarray]],
         normalization: Callable[[np.ndarray], np.ndarray],
         *,
+        output: tuple[int, int],
         size: tuple[int, int],
         window: tuple[int, int],
         stride: tuple[int, int],
         canvas: tuple[int, int],
+        whole: bool,
         orientations: int,
         spread: int,
         align_corners: bool,
     ):
         self._run, self._inputs, self._normalization = run, inputs, normalization
         self._size, self._window, self._canvas = size, window, canvas
+        self._output_height = output[0]
         self._orientations = orientations
         # Strips go down the picture, and windows with them: sums that no strip will read again make
         # room for the next. When windows are added at row s, the strip at hand reads row s or one
@@ -134,7 +154,7 @@ class ScaledLogits:
         }
         rows, columns = (
             bilinear(old, new, align_corners=align_corners)
-            for old, new in zip(size, (height, width), strict=True)
+            for old, new in zip(size, output, strict=True)
         )
         # How often a pixel was covered is a product, of its row's count and its column's. So the
         # mean over windows needs no array of counts: weights of rows and columns divide by them.
@@ -143,10 +163,12 @@ class ScaledLogits:
         # Logits of the mirror image stay as they come; they are read from the other end.
         self._output_columns = stacked(
             [
-                part(averaged(c, covered), 0, width, self._width)
+                part(averaged(c, covered), 0, output[1], bucket(output[1]))
                 for c in (columns, mirrored(columns, size[1]))[:orientations]
             ]
         )
+        self._whole, self._align_corners = whole, align_corners
+        self._finer: tuple[Interpolation, Interpolation] | None = None
         self._sums: Any = None
         self._done = 0  # rows of windows
 
@@ -160,7 +182,13 @@ class ScaledLogits:
         rows = part(self.rows, top, bottom, total.shape[1])
         if self._has_ring:
             rows = wrapped(rows, self._ring)
-        return self._run.add_probabilities(total, self._sums, rows, self._output_columns)
+        finer = self._finer
+        if finer is not None:
+            first = reach(self.rows, top, bottom)[0]
+            most = bucket(int(total.shape[1] * self._size[0] / self._output_height) + 3)
+            finer = part(finer[0], first, last + 1, most), finer[1]
+            rows = moved(rows, first)
+        return self._run.add_probabilities(total, self._sums, rows, self._output_columns, finer)
 
     @property
     def _has_ring(self) -> bool:
@@ -174,9 +202,21 @@ class ScaledLogits:
             logits = self._run.network(variables, windows, self._window)
             if self._has_ring:
                 self._add(logits, start, left)
+            elif self._whole:
+                self._keep(logits)
             else:
                 self._sums = logits
         self._done += 1
+
+    def _keep(self, logits: jax.Array) -> None:
+        """Keeps the logits of a whole picture as they are, and where its pixels lie in them."""
+        grid = logits.shape[2:4]
+        rows, columns = (
+            bilinear(old, new, align_corners=self._align_corners)
+            for old, new in zip(grid, self._window, strict=True)
+        )
+        self._finer = rows, part(columns, 0, self._window[1], bucket(self._window[1]))
+        self._sums = self._run.padded(logits, (bucket(grid[0]), bucket(grid[1])))
 
     def _add(self, logits: jax.Array, start: int, left: int) -> None:
         """Adds the logits of a window whose corner is (start, left) to the ring."""

@@ -31,10 +31,11 @@ class EncoderDecoder(nn.Module):
     `sdnjax.models.inputs`) and passes each of them what it names, by keyword.
 
     Outputs: `logits` and, where there is an auxiliary head, `auxiliary` are `[B, H, W, K]` in
-    float32. For inspection there are `stage1…4` (of the backbone), `neck1…` (the stages that
-    the neck changed), `features` (what the classifier reads), `context` (what the context
-    returned), `decoder` (the classifier's scores on their own grid), `refined` (those after
-    refinement), and whatever else the decoder, context or refine names.
+    float32; `scores` are what the logits are resized from. For inspection there are `stage1…4`
+    (of the backbone), `neck1…` (the stages that the neck changed), `features` (what the
+    classifier reads), `context` (what the context returned), `decoder` (the classifier's
+    scores), `refined` (those after refinement), and whatever else the decoder, context or refine
+    names.
 
     Attributes:
       backbone: returns a tuple of feature maps.
@@ -113,6 +114,7 @@ class EncoderDecoder(nn.Module):
         def resized(scores: jax.Array) -> jax.Array:
             return resize_bilinear(scores, (h, w), align_corners=self.align_corners)
 
+        outputs["scores"] = scores
         outputs["logits"] = resized(scores)
         if "auxiliary" in outputs:
             outputs["auxiliary"] = resized(outputs["auxiliary"])

@@ -14,6 +14,7 @@ def probabilities(
     flip=False,
     window=None,
     stride=None,
+    small="shrink",
     size_multiple=1,
     align_corners=False,
     labels=None,
@@ -32,12 +33,15 @@ def probabilities(
         if labels is not None:
             # One more, so that padding with zeros means -1.
             inputs.append(nearest(labels, size) + 1)
+        if small == "enlarge" and (size[0] < window[0] or size[1] < window[1]):
+            size = enlarged(size, window)
+            inputs = [resized(inputs[0], size), *(nearest(x, size) for x in inputs[1:])]
         for step in (1, -1) if flip else (1,):
             seen = [x[:, ::step] for x in inputs]
             if window is None:
                 logits = whole(logits_of, seen, size_multiple)
             else:
-                logits = slid(logits_of, seen, window, stride, size_multiple)
+                logits = slid(logits_of, seen, window, stride, small)
             logits = resized(logits[:, ::step], (height, width), align_corners)
             e = np.exp(logits - logits.max(axis=-1, keepdims=True))
             views.append(e / e.sum(axis=-1, keepdims=True))
@@ -59,9 +63,16 @@ def whole(logits_of, inputs, size_multiple):
     return network(logits_of, *(padded(x, *size) for x in inputs))[:h, :w]
 
 
-def slid(logits_of, inputs, window, stride, size_multiple):
+def enlarged(size, window):
+    """The window fits in, and touches one pair of borders."""
+    h, w = size
+    fits = [(window[0], w * window[0] // h), (h * window[1] // w, window[1])]
+    return next(size for size in fits if size[0] >= window[0] and size[1] >= window[1])
+
+
+def slid(logits_of, inputs, window, stride, small):
     h, w = inputs[0].shape[:2]
-    if size_multiple == 1:
+    if small == "shrink":
         window = min(window[0], h), min(window[1], w)
     height, width = max(h, window[0]), max(w, window[1])
     inputs = [padded(x, height, width) for x in inputs]

@@ -62,17 +62,20 @@ SLIDE = {"window": (20, 25), "stride": (13, 11)}
 CASES = {
     "whole": {},
     "whole, scales": {"scales": (0.5, 1.0, 1.75), "flip": True},
-    "whole, exact size": {"scales": (0.6,), "flip": True, "size_multiple": 1},
+    "whole, one scale": {"scales": (0.6,), "flip": True},
     "slide": SLIDE,
     "slide, scales": {**SLIDE, "resize_to": (100, 70), "scales": (0.5, 2.0), "flip": True},
     "smaller than a window": {"window": (80, 90), "stride": (80, 90), "flip": True},
+    "padded": {"window": (80, 90), "stride": (80, 90), "flip": True, "small": "pad"},
+    "enlarged": {"window": (80, 90), "stride": (80, 90), "flip": True, "small": "enlarge"},
+    "whole, padded": {"scales": (0.6, 1.0), "flip": True, "size_multiple": 32},
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("size", [(67, 58), (31, 75)])
 def test_extra_inputs_are_those_of_the_statement(case, size):
-    how = {"size_multiple": 32, **CASES[case]}
+    how = CASES[case]
     mode = "slide" if "window" in how else "whole"
     predictor = Predictor(Seeing(), Evaluation(mode=mode, batch_size=2, **how), NORMALIZATION)
     pictures = [picture(*size, seed) for seed in (1, 2)]

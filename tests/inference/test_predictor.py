@@ -16,9 +16,10 @@ from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.inference.resampling import bucket
 from sdnjax.models.layers import conv
+from sdnjax.ops import resize_bilinear
 from sdnjax.ops.normalization import Normalization
 from tests.inference.fake import NORMALIZATION, Fake, fake_logits, picture
-from tests.inference.statement import probabilities
+from tests.inference.statement import probabilities, resized
 
 
 class Net(nn.Module):
@@ -47,19 +48,27 @@ SLIDE = {"window": (20, 25), "stride": (13, 11)}
 CASES = {
     "whole": {},
     "resized": {"resize_to": (90, 60)},
-    "scales": {"scales": (0.5, 1.75), "flip": True, "size_multiple": 1},
+    "padded": {"resize_to": (90, 60), "size_multiple": 32, "flip": True},
+    "padded scales": {"scales": (0.5, 1.75), "size_multiple": 32},
+    "scales": {"scales": (0.5, 1.75), "flip": True},
     "slide": SLIDE,
     "slide, scales": {**SLIDE, "resize_to": (100, 70), "scales": (0.5, 2.0), "flip": True},
-    "image smaller than a window": {"window": (80, 90), "stride": (80, 90), "flip": True},
-    "side smaller than a window": {"window": (70, 30), "stride": (30, 30), "flip": True},
-    "window shrinks": {"window": (70, 30), "stride": (30, 20), "size_multiple": 1, "flip": True},
+    "smaller": {"window": (80, 90), "stride": (80, 90), "flip": True},
+    "smaller, padded": {"window": (80, 90), "stride": (80, 90), "flip": True, "small": "pad"},
+    "side smaller": {"window": (70, 30), "stride": (30, 20), "flip": True},
+    "side smaller, padded": {"window": (70, 30), "stride": (30, 30), "flip": True, "small": "pad"},
+    "enlarged": {"window": (80, 90), "stride": (80, 60), "flip": True, "small": "enlarge"},
+    "enlarged at one scale": {
+        **{"window": (60, 60), "stride": (60, 60), "scales": (0.5, 0.75, 1.5), "flip": True},
+        **{"small": "enlarge", "resize_to": (100, 64)},
+    },
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_probabilities_are_those_of_the_statement(case):
-    align_corners = "scales" in case
-    how = {"size_multiple": 32, **CASES[case]}
+    align_corners = "scale" in case
+    how = CASES[case]
     mode = "slide" if "window" in how else "whole"
     predictor = predictor_of(Fake(5, align_corners), mode=mode, **how)
     x = picture(67, 58)
@@ -75,7 +84,7 @@ def test_strips_and_rings_go_round_many_times():
     how = {"window": (16, 24), "stride": (11, 24), "scales": (0.7, 1.3), "flip": True}
     x = picture(600, 30)
     (found,) = predictor_of(Fake(), mode="slide", **how).probabilities({}, [x])
-    expected = probabilities(lambda x: fake_logits(x, 5), NORMALIZATION(x), size_multiple=32, **how)
+    expected = probabilities(lambda x: fake_logits(x, 5), NORMALIZATION(x), **how)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
@@ -95,15 +104,33 @@ def test_logits_on_a_coarser_grid_are_brought_to_the_window():
         def __call__(self, x, *, train):
             return {"logits": fake_logits(x[:, ::4, ::4], 5, jnp)}
 
-    x = picture(24, 40)
-    (found,) = predictor_of(Coarse(), size_multiple=8).probabilities({}, [x])
-    fine = probabilities(
-        lambda x: np.asarray(
-            jax.image.resize(fake_logits(x[::4, ::4], 5), (24, 40, 5), "bilinear", antialias=False)
-        ),
-        NORMALIZATION(x),
-    )
-    np.testing.assert_allclose(found, fine, atol=1e-5)
+    def fine(x):
+        return resized(fake_logits(x[::4, ::4], 5), x.shape[:2])
+
+    x = picture(300, 41)  # three strips, of which each reads other rows of the grid
+    for how in ({}, {"size_multiple": 8}, {"scales": (0.5, 1.3), "flip": True}):
+        (found,) = predictor_of(Coarse(), **how).probabilities({}, [x])
+        np.testing.assert_allclose(found, probabilities(fine, NORMALIZATION(x), **how), atol=3e-5)
+
+
+def test_whole_pictures_take_the_scores_that_the_network_resizes():
+    class Resizing(nn.Module):
+        align_corners: bool = True
+
+        @nn.compact
+        def __call__(self, x, *, train):
+            scores = fake_logits(x[:, ::3, ::3], 5, jnp)
+            logits = resize_bilinear(scores, x.shape[1:3], align_corners=True)
+            return {"scores": scores, "logits": logits}
+
+    def fine(x):
+        return resized(fake_logits(x[::3, ::3], 5), x.shape[:2], align_corners=True)
+
+    x = picture(200, 31)
+    how = {"scales": (1.0, 0.7), "flip": True}
+    expected = probabilities(fine, NORMALIZATION(x), align_corners=True, **how)
+    (found,) = predictor_of(Resizing(), **how).probabilities({}, [x])
+    np.testing.assert_allclose(found, expected, atol=3e-5)
 
 
 def test_last_partial_batch_and_padding_do_not_change_an_image(net):
@@ -205,13 +232,13 @@ def counted_compilations():
 
 
 MIXED = [(h, w) for h in (50, 64, 90, 96) for w in (70, 96, 110, 128)]
-SLIDING = {"mode": "slide", "window": (48, 40), "stride": (32, 40), "scales": (0.5, 1.0)}
+SLIDING = {"mode": "slide", "small": "pad", "window": (48, 40), "stride": (32, 40), "scales": (0.5, 1.0)}
 
 
 @pytest.mark.parametrize(
     ("how", "network"),
     [
-        ({"flip": True}, {(h, w) for h in (64, 96) for w in (96, 128)}),
+        ({"flip": True, "size_multiple": 32}, {(h, w) for h in (64, 96) for w in (96, 128)}),
         (SLIDING, {(48, 40)}),
         ({**SLIDING, "batch_size": 8, "scales": (1.0,)}, {(48, 40)}),
     ],
@@ -225,13 +252,21 @@ def test_compilations_over_a_folder_of_mixed_sizes(how, network):
         seen = predictor.compilations
         assert seen["network"] == len(network)
         # Zeros for a strip and for a ring, rows in, columns in, windows added, the way back (of
-        # a ring or a single window), class map: at most so many for each bucket and scale.
+        # a ring or a whole picture's logits), class map: at most so many for each bucket and scale.
         scales = len(how.get("scales", (1.0,)))
         assert seen["resampling"] <= len(buckets) * (2 + 6 * scales)
         assert count[0] == seen.total()
         for h, w in MIXED:
             predictor.labels({}, [picture(h - 1, w - 1)])
         assert count[0] == seen.total()
+
+
+def test_exact_sizes_are_compiled_once_each():
+    predictor = predictor_of(Fake())
+    for _ in range(2):
+        for h, w in MIXED:
+            predictor.labels({}, [picture(h, w)])
+    assert predictor.compilations["network"] == len(MIXED)
 
 
 def held(predictor, x):
@@ -261,6 +296,20 @@ def test_memory_of_sliding_windows_does_not_grow_with_height():
     strips, pieces_of_the_image = 2 * 128 * 128 * 19 * 4, 2**17
     assert high <= rings + strips + pieces_of_the_image
     assert high < 1536 * 128 * 19 * 4
+
+
+def test_memory_of_a_whole_picture_at_one_scale_is_that_of_the_networks_grid():
+    class Coarse(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return {"logits": fake_logits(x[:, ::8, ::8], 150, jnp)}
+
+    before = sum(a.nbytes for a in jax.live_arrays())
+    found = held(predictor_of(Coarse()), picture(1024, 256)) - before
+    pixels = 1024 * 256
+    # The logits, before and after they were padded; two strips; the picture in float32, twice.
+    allowed = (2 * pixels // 64 + 2 * 128 * 256) * 150 * 4 + 2 * pixels * 3 * 4
+    assert found <= 1.1 * allowed < pixels * 150 * 4 / 2
 
 
 @pytest.mark.slow

@@ -7,7 +7,13 @@ import pytest
 
 from sdnjax.errors import InputError
 from sdnjax.inference.predictor import Predictor
-from sdnjax.inference.protocols import PROTOCOLS, Evaluation, protocol, protocol_name
+from sdnjax.inference.protocols import (
+    PROTOCOLS,
+    Evaluation,
+    evaluation_record,
+    protocol,
+    protocol_name,
+)
 from sdnjax.inference.scoring import evaluate
 from sdnjax.metrics import confusion_matrix
 from tests.inference.fake import NORMALIZATION, Fake, fake_logits
@@ -21,9 +27,11 @@ PUBLISHED = {
     "cityscapes": ((2048, 1024), None, None),
     "cityscapes_slide769": ((2049, 1025), (769, 769), (513, 513)),
     "cityscapes_slide768": ((2048, 1024), (768, 768), (512, 512)),
+    "cityscapes_slide768_mmseg": ((2048, 1024), (768, 768), (512, 512)),
     "pascal_context": ((520, 520), (480, 480), (320, 320)),
     "voc2012": ((2048, 512), None, None),
 }
+ENLARGED = ("ade20k_slide512", "cityscapes_slide768")  # Segmenter's own code
 SUFFIXES = {
     "": ((1.0,), False),
     "_ms": ((0.5, 0.75, 1.0, 1.25, 1.5, 1.75), True),
@@ -41,10 +49,21 @@ def test_names_and_settings():
             assert found.mode == ("whole" if window is None else "slide")
             if window is not None:
                 assert (found.window, found.stride) == (window, stride)
+            assert found.small == ("enlarge" if name in ENLARGED else "shrink")
+            assert found.size_multiple == 1
             city = name.startswith("cityscapes")
             assert found.boundary_absent == ("one" if city else "skip")
             assert found.boundary_iou_ratio == (0.005 if city else 0.02)
             assert found.boundary_thresholds == (1, 3)
+
+
+def test_settings_of_earlier_work_directories():
+    old = {"mode": "slide", "window": (8, 8), "size_multiple": 32}
+    assert evaluation_record(old)["small"] == "pad"
+    assert evaluation_record({**old, "size_multiple": 1})["small"] == "shrink"
+    assert evaluation_record({**old, "small": "enlarge"})["small"] == "enlarge"
+    whole = {"mode": "whole", "size_multiple": 32}
+    assert evaluation_record(whole) == whole
 
 
 def test_wrong_name_shows_the_nearest():
@@ -56,6 +75,9 @@ def test_wrong_name_shows_the_nearest():
 
 def test_names_of_settings():
     assert protocol_name(Evaluation()) == "whole"
+    assert protocol_name(Evaluation(size_multiple=32)) == "whole_pad32"
+    pascal = dataclasses.replace(protocol("pascal_context"), small="pad")
+    assert protocol_name(pascal) == "slide480x480-320x320_pad_resize520x520"
     assert protocol_name(dataclasses.replace(protocol("ade20k_ms"), batch_size=4)) == "ade20k_ms"
     assert (
         protocol_name(Evaluation("slide", (90, 60), (8, 9), (4, 5), scales=(0.5, 1.0), flip=True))
@@ -116,7 +138,8 @@ def published(name, suffix="", shrink=1):
         None if pair is None else tuple(n // shrink for n in pair) for pair in PUBLISHED[name]
     )
     scales, flip = SUFFIXES[suffix]
-    how = {"resize_to": resize_to, "window": window, "stride": stride, "size_multiple": 32}
+    how = {"resize_to": resize_to, "window": window, "stride": stride}
+    how["small"] = "enlarge" if name in ENLARGED else "shrink"
     return {**how, "scales": scales, "flip": flip}
 
 
@@ -150,17 +173,11 @@ def test_protocols_an_eighth_as_large(name):
 
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [("ade20k", "_ms"), ("cityscapes_slide769", "_ms_sdn")],
+    [("ade20k", "_ms"), ("cityscapes_slide769", "_ms_sdn"), ("cityscapes_slide768", "_ms")],
 )
 def test_multi_scale_protocols_an_eighth_as_large(name, suffix):
     evaluation = shrunk(protocol(name + suffix), 8)
     check(evaluation, published(name, suffix, shrink=8), [(33, 80)])
-
-
-def test_exact_sizes_as_in_mmseg():
-    evaluation = dataclasses.replace(shrunk(protocol("pascal_context"), 8), size_multiple=1)
-    found = published("pascal_context", shrink=8) | {"size_multiple": 1}
-    check(evaluation, found, [(40, 53), (61, 45)])
 
 
 def test_150_classes():
