@@ -202,7 +202,9 @@ VERBS = {
 
 
 def main() -> int:
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+    if len(sys.argv) < 2:
+        raise InputError(f"name the verb first: {', '.join(VERBS)}; --help shows how")
+    if sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return 0
     verb, *argv = sys.argv[1:]

@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 from sdnjax.commands.command_line import (
-    EVALUATION,
     PICTURES,
+    PREDICTION,
     add_code,
     add_on_bad_image,
     add_protocol,
@@ -49,7 +49,7 @@ def main() -> None:
     add_code(parser)
     add_on_bad_image(parser)
     arguments, experiment = parse_experiment(
-        parser, "work directory", from_workdir, uses=(*EVALUATION, *PICTURES)
+        parser, "work directory", from_workdir, uses=(*PREDICTION, *PICTURES)
     )
 
     predict_pictures(

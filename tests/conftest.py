@@ -5,6 +5,8 @@ import signal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Nothing is left behind, and nothing is found that another version compiled.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 # Tests compile much and compute little, so machine code is not optimised; its meaning is the same.
 # `make test-slow` sets another level.
 for _flag in ("xla_force_host_platform_device_count=8", "xla_backend_optimization_level=0"):

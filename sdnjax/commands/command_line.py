@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
+
+from sdnjax.commands.compilation_cache import keep_compiled_functions
 from sdnjax.commands.workdir import load_experiment
 from sdnjax.config_file import load_config
 from sdnjax.errors import InputError, RunError
@@ -18,6 +22,10 @@ from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 
 # What of an experiment the commands read that use a trained network.
 EVALUATION = ("evaluation",)
+PREDICTION = tuple(
+    f"evaluation.{key}"
+    for key in ("mode", "resize_to", "window", "stride", "small", "scales", "flip", "size_multiple")
+)
 PICTURES = ("data.mean", "data.std", "data.on_bad_image")
 VALIDATION = (*PICTURES, "data.name", "data.dir", "data.val_split", "data.workers")
 
@@ -41,15 +49,14 @@ def parse_experiment(
         refused.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv:
-        argv = ["--help"]
     asks_help = "-h" in argv or "--help" in argv
     words = [a for a in argv if a not in ("-h", "--help")]
     experiment = Experiment()
     if words and not words[0].startswith("-"):
         experiment = load(_early(parser, argv), Path(words[0]))
     elif not asks_help:
-        raise InputError(f"name the {positional} first; --help shows how")
+        usage = (parser.usage or "").removesuffix(" [options]")
+        raise InputError(f"name the {positional} first: {usage}; --help shows all")
     experiment = _with_network_of(experiment, argv).resolved()
 
     def used(key: str) -> bool:
@@ -148,6 +155,11 @@ def run(main: Callable[[], int | None]) -> int:
     """Calls `main`; a mistake of the user or of the run becomes one line and a status."""
     # Orbax's threads log the whole traceback of an error that reaches us anyway.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    keep_compiled_functions()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or log that has no ß or 道 gets \xdf; nothing is lost for it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main() or 0
     except InputError as error:
@@ -156,6 +168,11 @@ def run(main: Callable[[], int | None]) -> int:
     except RunError as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(f"stopped: {_OUT_OF_MEMORY}", file=sys.stderr)
+        return 1
     except OSError as error:  # a full disk, a folder that went away
         where = f"{error.filename}: " if error.filename else ""
         print(f"stopped: {where}{error.strerror or error}", file=sys.stderr)
@@ -163,3 +180,16 @@ def run(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+_OUT_OF_MEMORY = (
+    "out of memory; what takes less: in training a smaller batch_size or data.crop_size, or "
+    "model.dtype bfloat16; for pictures evaluation.mode slide with a window that fits, or "
+    "evaluation.resize_to and evaluation.batch_size 1"
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, the host's or a device's."""
+    words = ("RESOURCE_EXHAUSTED", "out of memory", "Out of memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

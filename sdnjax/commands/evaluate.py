@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from sdnjax.commands.counting import counted
 from sdnjax.commands.trained import check_classes, load_network
 from sdnjax.data.pipeline.in_order import evaluation_examples
 from sdnjax.data.reading.source import Failures
@@ -105,7 +106,7 @@ def score_split(
     metrics = evaluate(
         predictor,
         variables,
-        examples,
+        counted(examples, examples.total, f"{split}", report),
         num_classes=space.num_classes,
         protocol=experiment.evaluation,
     )

@@ -32,6 +32,7 @@ from sdnjax.training.checkpoints import (
 )
 from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog
+from sdnjax.training.optimizer import learning_rate_of
 from sdnjax.training.sharding import data_mesh
 from sdnjax.training.state import TrainState
 
@@ -106,6 +107,7 @@ def train(
             log_every=experiment.log_every,
             report=report,
             explain=functools.partial(explain_waiting, data=experiment.data),
+            learning_rate=learning_rate_of(experiment.optimizer, experiment.steps),
         )
     finally:
         batches.close()

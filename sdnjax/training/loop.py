@@ -36,6 +36,7 @@ def fit(
     log_every: int = 10,
     report: Callable[[str], None] = tqdm.write,
     explain: Callable[[dict[str, float]], str] | None = None,
+    learning_rate: Callable[[int], Any] | None = None,
 ) -> TrainState:
     """Trains from `state.step` to `steps`, or to the step at which it is asked to stop.
 
@@ -49,6 +50,7 @@ def fit(
       report: takes each line meant for people.
       explain: makes words of the seconds spent on making and transferring batches, for lines
         of steps that waited for them.
+      learning_rate: of the step after t steps, for the log.
 
     The batch of the next step is fetched and transferred while a step runs. Returns the last
     state. Ctrl-C or SIGTERM ends the step at hand, saves and returns: the
@@ -59,7 +61,7 @@ def fit(
         that is not finite is ever saved.
     """
     at = saved = int(state.step)
-    progress = Progress(at, steps, log, report, explain)
+    progress = Progress(at, steps, log, report, explain=explain, learning_rate=learning_rate)
     feed = Feed(batches, mesh, steps - at)
     before = metrics = None
 
@@ -74,11 +76,15 @@ def fit(
             if not feed.ready:
                 # While a step runs, nobody waits for the next batch.
                 jax.block_until_ready(metrics)
-            with progress.waiting():
-                batch = next(feed)
-            jax.block_until_ready(before)  # more steps under way would only hold more batches
-            before = metrics
-            state, metrics = step(state, batch)
+            first = metrics is None
+            with progress.starting() if first else contextlib.nullcontext():
+                with progress.waiting():
+                    batch = next(feed)
+                jax.block_until_ready(before)  # more steps under way would only hold more batches
+                before = metrics
+                state, metrics = step(state, batch)
+                if first:
+                    jax.block_until_ready(metrics)
             at += 1
             progress.add(at, metrics)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import optax
 
@@ -56,6 +56,12 @@ def poly_schedule(config: Optimizer, steps: int) -> optax.Schedule:
         return decay
     warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
     return optax.join_schedules([warmup, decay], [config.warmup_steps])
+
+
+def learning_rate_of(optimizer: Any, steps: int) -> optax.Schedule | None:
+    """The schedule by which a log can tell the learning rate; an optimizer of one's own has none
+    that anyone knows."""
+    return poly_schedule(optimizer, steps) if isinstance(optimizer, Optimizer) else None
 
 
 def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:

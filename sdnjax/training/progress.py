@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 from tqdm import tqdm
@@ -30,13 +31,17 @@ class Progress:
         steps: int,
         log: MetricsLog | None,
         report: Callable[[str], None],
+        *,
         explain: Callable[[dict[str, float]], str] | None = None,
+        learning_rate: Callable[[int], Any] | None = None,
     ):
         self._log, self._report, self._explain = log, report, explain
+        self._learning_rate = learning_rate
         self._bar = tqdm(total=steps, initial=first, unit="step", dynamic_ncols=True, disable=None)
         self._unread: list[tuple[int, Metrics]] = []
         self._values: list[dict[str, float]] = []
         self._waited = 0.0
+        self._start_seconds: float | None = None
         self._spent: dict[str, float] = {}
         self._begin = time.perf_counter()
 
@@ -53,6 +58,18 @@ class Progress:
         begin = time.perf_counter()
         yield
         self._begin += time.perf_counter() - begin
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """The first step is made inside: it waits for the first batch, and is compiled."""
+        if self._bar.disable:
+            self._report("compiling the training step …")
+        else:
+            self._bar.set_postfix_str("compiling")
+        begin = time.perf_counter()
+        with self.pause():
+            yield
+        self._start_seconds, self._waited = time.perf_counter() - begin, 0.0
 
     def add(self, step: int, metrics: Metrics) -> None:
         """Takes a step's metrics, still on the device."""
@@ -89,19 +106,31 @@ class Progress:
             return
         now, n = time.perf_counter(), len(self._values)
         seconds = max(now - self._begin, 1e-9)
+        # The first step's time is that of compiling: it counts only if there is no other.
+        timed = n
+        if self._start_seconds is not None:
+            timed = n - 1 or 1
+            seconds += self._start_seconds if n == 1 else 0.0
+            self._start_seconds = None
         means = {k: sum(v[k] for v in self._values) / n for k in self._values[0]}
-        rates = {
-            "seconds_per_step": seconds / n,
-            "images_per_second": images * n / seconds,
+        rates: dict[str, float] = {
+            "seconds_per_step": seconds / timed,
+            "images_per_second": images * timed / seconds,
             "data_wait_share": min(1.0, self._waited / seconds),
         }
+        if self._learning_rate is not None:
+            rates["learning_rate"] = float(self._learning_rate(step - 1))  # the step that was made
+        if (most := device_memory()) is not None:
+            rates["device_memory_gb"] = most
         spent_now = {k: s - self._spent.get(k, 0.0) for k, s in spent.items()}
         self._values, self._waited, self._begin, self._spent = [], 0.0, now, dict(spent)
         if self._log is not None:
             per_step = {k: s / n for k, s in spent_now.items()}
             self._log.write(step, {"train": {**means, **rates, "data_seconds": per_step}})
+        rate = f"  lr {rates['learning_rate']:.3g}" if "learning_rate" in rates else ""
+        memory = f"{most:.1f} GB of device memory  " if most is not None else ""
         text = (
-            f"loss {means['loss']:.4f}  {rates['images_per_second']:.1f} images/s  "
+            f"loss {means['loss']:.4f}{rate}  {rates['images_per_second']:.1f} images/s  {memory}"
             f"waiting for data {rates['data_wait_share']:.0%}"
         )
         if self._explain is not None and rates["data_wait_share"] > _TOLERABLE_WAIT:
@@ -115,3 +144,11 @@ class Progress:
     def close(self) -> None:
         """Ends the bar."""
         self._bar.close()
+
+
+def device_memory() -> float | None:
+    """Most gigabytes (10⁹ bytes) that were in use on any of this process's devices so far; None
+    where they do not tell, as CPUs."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    peaks = [s["peak_bytes_in_use"] for s in stats if s and "peak_bytes_in_use" in s]
+    return max(peaks) / 1e9 if peaks else None

@@ -272,15 +272,21 @@ def test_checkpoint_cut_short(trained, call):
     assert call("eval.py", workdir, "--step", 3)[0] == 0
 
 
+@pytest.mark.parametrize("script", ["train.py", "eval.py", "predict.py", "check.py", "convert.py"])
+def test_without_any_argument_is_a_mistake(call, script):
+    first = "from-torch" if script == "convert.py" else f"python {script} "
+    assert_one_line(call(script), "error: name the ", first, "--help")
+
+
 @pytest.mark.parametrize("script", ["train.py", "eval.py", "predict.py"])
 def test_help_is_complete_without_any_argument(call, script):
-    for words in ((), ("--help",)):
-        status, out, err = call(script, *words)
-        assert (status, err) == (0, "")
-        for key in ("--evaluation.mode", "--data.mean", "--on-bad-image"):
-            assert key in out
-        # What a command does not use, it does not offer.
-        assert ("--model.neck.operator" in out) == (script == "train.py")
-        assert ("folder that holds the data set" in out) == (script != "predict.py")
+    status, out, err = call(script, "--help")
+    assert (status, err) == (0, "")
+    for key in ("--evaluation.mode", "--data.mean", "--on-bad-image"):
+        assert key in out
+    # What a command does not use, it does not offer.
+    assert ("--model.neck.operator" in out) == (script == "train.py")
+    assert ("folder that holds the data set" in out) == (script != "predict.py")
+    assert ("--evaluation.boundary_absent" in out) == (script != "predict.py")
     if script != "train.py":
         assert "cityscapes_slide769" in out

@@ -232,7 +232,13 @@ def counted_compilations():
 
 
 MIXED = [(h, w) for h in (50, 64, 90, 96) for w in (70, 96, 110, 128)]
-SLIDING = {"mode": "slide", "small": "pad", "window": (48, 40), "stride": (32, 40), "scales": (0.5, 1.0)}
+SLIDING = {
+    "mode": "slide",
+    "small": "pad",
+    "window": (48, 40),
+    "stride": (32, 40),
+    "scales": (0.5, 1.0),
+}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from sdnjax.training.checkpoints import (
 from sdnjax.training.feed import Feed
 from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
-from sdnjax.training.optimizer import Optimizer, make_optimizer
+from sdnjax.training.optimizer import Optimizer, make_optimizer, poly_schedule
 from sdnjax.training.sharding import split_by_batch
 from tests.training.test_checkpoints import abstract, assert_same
 from tests.training.test_step import mesh_of
@@ -249,6 +249,54 @@ class Timed:
         return next(self.batches)
 
 
+def test_the_first_step_counts_for_no_rate(tmp_path, monkeypatch):
+    """Its time is that of compiling; where it is alone it must count."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+
+    def step(state, batch):
+        now[0] += 100 if int(state.step) == 0 else 1
+        return STEP(state, batch)
+
+    def rates(name, log_every):
+        (tmp_path / name).mkdir()
+        log = MetricsLog(tmp_path / name, start_step=0, tensorboard=False)
+        how = {"report": lambda line: None, "log": log, "log_every": log_every}
+        fit(new_state(), step, batches(0), mesh=MESH, steps=6, **how)
+        log.close()
+        return [x["train"]["seconds_per_step"] for x in read_metrics(tmp_path / name)]
+
+    assert rates("a", 3) == [1, 1]
+    np.testing.assert_allclose(rates("b", 1), [100, 1, 1, 1, 1, 1])
+
+
+def test_learning_rate_and_device_memory_are_logged(tmp_path, monkeypatch):
+    peaks = iter(range(1, 99))
+    monkeypatch.setattr(progress, "device_memory", lambda: next(peaks) / 2)
+    log, lines = MetricsLog(tmp_path, start_step=0, tensorboard=False), []
+    schedule = poly_schedule(Optimizer(learning_rate=0.05), 6)
+    how = {"log": log, "log_every": 3, "report": lines.append, "learning_rate": schedule}
+    fit(new_state(), STEP, batches(0), mesh=MESH, steps=6, **how)
+    log.close()
+    logged = [x["train"] for x in read_metrics(tmp_path)]
+    # Step 3 is made with the rate of t = 2.
+    np.testing.assert_allclose([x["learning_rate"] for x in logged], [schedule(2), schedule(5)])
+    assert [x["device_memory_gb"] for x in logged] == [0.5, 1.0]
+    assert f"lr {float(schedule(2)):.3g}" in lines[1] and "0.5 GB of device memory" in lines[1]
+
+
+def test_device_memory_is_the_most_of_any_device(monkeypatch):
+    class Device:
+        def __init__(self, stats):
+            self.memory_stats = lambda: stats
+
+    devices = [{"peak_bytes_in_use": 2e9}, None, {"peak_bytes_in_use": 3e9}]
+    monkeypatch.setattr(progress.jax, "local_devices", lambda: [Device(s) for s in devices])
+    assert progress.device_memory() == 3
+    monkeypatch.setattr(progress.jax, "local_devices", lambda: [Device(None)])
+    assert progress.device_memory() is None
+
+
 def test_a_wait_is_explained_by_what_batches_took(tmp_path, monkeypatch):
     said, lines = [], []
     monkeypatch.setattr(progress, "_TOLERABLE_WAIT", -1.0)
@@ -269,6 +317,7 @@ def test_a_wait_is_explained_by_what_batches_took(tmp_path, monkeypatch):
     assert [set(x) for x in said] == [{"decoding", "transfer"}] * 2
     assert 6 <= said[0]["decoding"] <= 8
     assert sum(x["decoding"] for x in said) == 12
+    assert lines.pop(0) == "compiling the training step …"
     assert len(lines) == 2
     assert all("% (because)" in line for line in lines)
     logged = [x["train"]["data_seconds"] for x in read_metrics(tmp_path / "a")]
@@ -276,7 +325,7 @@ def test_a_wait_is_explained_by_what_batches_took(tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_TOLERABLE_WAIT", 1.0)
     lines.clear()
     train("b")
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert not any("because" in line for line in lines)
 
 
