@@ -52,13 +52,20 @@ class Experiment:
         replicate, "a function of a leaf's path and shape to its PartitionSpec on the mesh"
     )
 
-    steps: int = setting(1000, "optimizer steps")
-    batch_size: int = setting(8, "images in one step, over all devices")
-    seed: int = setting(0, "decides initial values, order of images, augmentation, dropout")
-    evaluate_every: int = setting(0, "steps between validations; 0: only at the end")
-    checkpoint_every: int = setting(500, "steps between checkpoints", run_only=True)
-    keep_checkpoints: int = setting(2, "checkpoints kept, counted from the latest", run_only=True)
-    log_every: int = setting(10, "steps between lines of metrics", run_only=True)
+    steps: int = setting(1000, "optimizer steps", least=1)
+    batch_size: int = setting(8, "images in one step, over all devices", least=1)
+    seed: int = setting(
+        0,
+        "decides initial values, order of images, augmentation, dropout",
+        least=0,
+        below=2**32,  # JAX would take it modulo 2³²
+    )
+    evaluate_every: int = setting(0, "steps between validations; 0: only at the end", least=0)
+    checkpoint_every: int = setting(500, "steps between checkpoints", run_only=True, least=1)
+    keep_checkpoints: int = setting(
+        2, "checkpoints kept, counted from the latest", run_only=True, least=1
+    )
+    log_every: int = setting(10, "steps between lines of metrics", run_only=True, least=1)
     tensorboard: bool = setting(True, "also write TensorBoard event files", run_only=True)
 
     code: Path | None = dataclasses.field(default=None, compare=False, repr=False)
@@ -66,13 +73,13 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_types(self)
-        lower = {"steps": 1, "batch_size": 1, "seed": 0, "evaluate_every": 0}
-        lower |= {"checkpoint_every": 1, "keep_checkpoints": 1, "log_every": 1}
-        for key, least in lower.items():
-            if getattr(self, key) < least:
-                raise InputError(f"{key} must be at least {least}, not {getattr(self, key)}")
         if self.losses is not None and not self.losses:
             raise InputError("losses is empty: name at least one, or none for the network's own")
+        warmup = getattr(self.optimizer, "warmup_steps", 0)
+        if warmup >= self.steps > 0 and isinstance(self.optimizer, Optimizer):
+            raise InputError(
+                f"optimizer.warmup_steps is {warmup}, which leaves nothing of {self.steps} steps"
+            )
 
     @property
     def network_name(self) -> str:

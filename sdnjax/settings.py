@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
+import operator
 import re
 import types
 import typing
@@ -32,13 +34,27 @@ TYPE, FUNCTION, OWN = "type", "function", "own"
 CONFIG_MODULE = "sdnjax_config_"
 
 
-def setting(default: Any, help: str, *, run_only: bool = False) -> Any:
+def setting(
+    default: Any,
+    help: str,
+    *,
+    run_only: bool = False,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> Any:
     """A documented field of a configuration dataclass.
 
-    `run_only` marks what may change between the parts of one run because it decides how
-    the run goes, not what comes out: paths, logging, worker counts.
+    Args:
+      run_only: it may change between the parts of one run because it decides how the run goes,
+        not what comes out: paths, logging, worker counts.
+      least, above, most, below: the numbers that it may be, for every element of a tuple; the
+        first and the third are allowed themselves. No number may be infinite or NaN.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "run_only": run_only})
+    bounds = {"least": least, "above": above, "most": most, "below": below}
+    metadata = {"help": help, "run_only": run_only, "bounds": bounds}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def fields_of(config: Any) -> Iterator[dataclasses.Field]:
@@ -59,14 +75,41 @@ def is_section(value: Any) -> bool:
 
 
 def check_types(config: Any) -> None:
-    """For `__post_init__`: every field has its declared type, lists become tuples.
+    """For `__post_init__`: every field has its declared type, lists become tuples, and numbers
+    lie within the bounds of their `setting`.
 
     Raises InputError that names the class and the field.
     """
     hints = typing.get_type_hints(type(config))
     for field in fields_of(config):
         where, value = f"{type(config).__name__}.{field.name}", getattr(config, field.name)
-        object.__setattr__(config, field.name, check_value(value, hints[field.name], where))
+        value = check_value(value, hints[field.name], where)
+        object.__setattr__(config, field.name, value)
+        _check_bounds(value, field.metadata.get("bounds", {}), where)
+
+
+def _check_bounds(value: Any, bounds: Mapping[str, float | None], where: str) -> None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    allowed = {
+        "least": ("at least", operator.ge),
+        "above": ("above", operator.gt),
+        "most": ("at most", operator.le),
+        "below": ("below", operator.lt),
+    }
+    limits = [(*allowed[k], limit) for k, limit in bounds.items() if limit is not None]
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            continue
+        fits = all(holds(number, limit) for _, holds, limit in limits)
+        if not (math.isfinite(number) and fits):
+            words = " and ".join(f"{word} {limit:g}" for word, _, limit in limits)
+            # Experiment.steps is the option --steps, Data.workers is --data.workers.
+            section, _, key = where.rpartition(".")
+            if section == "Experiment":
+                where = key
+            elif section == section.capitalize():
+                where = f"{section.lower()}.{key}"
+            raise InputError(f"{where} must be {words or 'a finite number'}, not {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)

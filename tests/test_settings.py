@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import typing
 
 import pytest
 
 from sdnjax.config_file import load_config
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment, experiment_from_dict
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.losses import CrossEntropy, MaskMatching
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 from sdnjax.settings import differences, from_dict, settings, to_dict
@@ -173,7 +175,7 @@ def test_elements_of_a_tuple_are_settings_too():
     assert differences(changed, fewer)[0] == "losses.1.weight is 0.1 there, not set here"
     with pytest.raises(InputError, match=r"--losses.1.wait; did you mean --losses.1.weight"):
         parser.parse_args(["--losses.1.wait", "1"])
-    with pytest.raises(InputError, match="weight must not be negative"):
+    with pytest.raises(InputError, match=r"CrossEntropy\.weight must be at least 0, not -1"):
         apply_overrides(experiment, parser.parse_args(["--losses.1.weight", "-1"]))
 
 
@@ -211,3 +213,62 @@ def test_two_numbers_of_an_older_experiment_are_its_losses():
     assert experiment_from_dict(old).losses == (CrossEntropy(normalize_by="all_pixels"),)
     old["model"]["name"] = "maskformer_r50-d32"  # to which neither number meant anything
     assert experiment_from_dict(old).resolved().losses == (MaskMatching(),)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "10000000000000000000000"),
+        ("seed", str(2**32)),
+        ("steps", "0"),
+        ("model.dropout", "2"),
+        ("model.dropout", "1"),
+        ("model.neck.reduction", "0"),
+        ("optimizer.momentum", "2"),
+        ("optimizer.momentum", "1"),
+        ("optimizer.learning_rate", "nan"),
+        ("optimizer.end_learning_rate", "inf"),
+        ("optimizer.power", "-1"),
+        ("optimizer.clip_norm", "0"),
+        ("optimizer.warmup_steps", "1000"),
+        ("losses.0.weight", "nan"),
+        ("evaluation.boundary_thresholds", "1.5"),
+        ("evaluation.boundary_thresholds", "0"),
+        ("evaluation.boundary_thresholds", "1,1"),
+        ("evaluation.scales", "nan"),
+        ("evaluation.scales", "1,1"),
+        ("evaluation.boundary_iou_ratio", "1"),
+        ("evaluation.window", "0,5"),
+        ("evaluation.trimap_widths", "0"),
+        ("data.workers", "0"),
+        ("data.superpixels", "0"),
+        ("data.scale_range", "0.5,inf"),
+    ],
+)
+def test_impossible_numbers_are_refused_where_they_are_declared(key, value):
+    parser = OneLineParser()
+    experiment = Experiment(losses=(CrossEntropy(),), evaluation=Evaluation(mode="slide"))
+    add_overrides(parser, experiment)
+    with pytest.raises(InputError) as error:
+        apply_overrides(experiment, parser.parse_args([f"--{key}", value]))
+    assert key.split(".")[-1] in str(error.value) and "\n" not in str(error.value)
+
+
+def test_every_number_has_bounds_or_none_is_needed():
+    """A new setting is thought about: which numbers make no sense?"""
+    free = {"data.mean", "data.std", "data.base_size", "data.scale_range", "data.max_class_share"}
+    free |= {"evaluation.resize_to"}  # checked by what they mean, beside others
+
+    def sections(config, prefix=""):
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                yield from sections(value, f"{prefix}{field.name}.")
+            else:
+                yield prefix + field.name, field, typing.get_type_hints(type(config))[field.name]
+
+    for key, field, kind in sections(Experiment()):
+        text = str(kind)
+        if ("int" in text or "float" in text) and "Literal" not in text and key not in free:
+            bounds = field.metadata.get("bounds", {})
+            assert any(limit is not None for limit in bounds.values()), key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from sdnjax.experiment import Experiment
 from sdnjax.files import write_atomically
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import protocol_name
-from sdnjax.inference.scoring import evaluate
+from sdnjax.inference.scoring import empty_metrics, evaluate
 from sdnjax.metrics import SegmentationMetrics, format_table
 from sdnjax.settings import to_dict
 from sdnjax.visualize import confusion_picture, save_png
@@ -112,6 +113,29 @@ def score_split(
     )
     report_failures(examples.failures, report)
     return metrics, metrics.compute() | {"skipped_images": len(examples.failures)}
+
+
+def try_evaluation(predictor: Predictor, abstract: Any, experiment: Experiment, k: int) -> None:
+    """What evaluation would stumble over, told before training: its settings, the first picture of
+    the split, and whether the network takes pictures of that size.
+
+    Args:
+      abstract: shapes and types of the network's variables.
+      k: number of classes.
+
+    Raises: InputError that names the setting or the file.
+    """
+    with evaluation_examples(
+        experiment.data,
+        experiment.data.val_split,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        extras=predictor.extras,
+    ) as examples:
+        for example in itertools.islice(examples, 1):
+            predictor.check(abstract, example.image.shape[:2])
+            metrics = empty_metrics(k, experiment.evaluation)
+            metrics.update(example.label, np.zeros_like(example.label), example.name).compute()
 
 
 def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -> None:

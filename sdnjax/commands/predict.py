@@ -46,6 +46,8 @@ def predict_pictures(
 
     Returns the label files, one for each picture that could be read.
     """
+    if not 0 <= opacity <= 1:
+        raise InputError(f"--opacity must lie between 0 and 1, not {opacity:g}")
     files = find_pictures(pictures, recursive=format is not None and FORMATS[format].recursive)
     network = load_network(workdir, experiment, step)
     if format is not None:

@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from sdnjax.commands.evaluate import report_failures, score_split, silent
+from sdnjax.commands.evaluate import report_failures, score_split, silent, try_evaluation
 from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
 from sdnjax.commands.workdir import describe_run, open_workdir
@@ -63,6 +63,9 @@ def train(
     _check_superpixels(experiment, recipe)
     recipe.check()
     mesh = data_mesh(experiment.batch_size)
+    predictor = Predictor(recipe.network, experiment.evaluation, recipe.normalization)
+    abstract = recipe.abstract_state().variables
+    try_evaluation(predictor, abstract, experiment, space.num_classes)
     open_workdir(workdir, experiment, resume=resume, overwrite=overwrite)
     state = _first_state(recipe, workdir, space.classes, mesh)
     start = int(state.step)
@@ -101,7 +104,7 @@ def train(
             steps=experiment.steps,
             checkpoints=checkpoints,
             log=log,
-            evaluate=_validation(experiment, recipe, space, report),
+            evaluate=_validation(experiment, predictor, space, report),
             evaluate_every=experiment.evaluate_every,
             checkpoint_every=experiment.checkpoint_every,
             log_every=experiment.log_every,
@@ -141,10 +144,8 @@ def _first_state(recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: 
 
 
 def _validation(
-    experiment: Experiment, recipe: Recipe, space: LabelSpace, report: Callable[[str], None]
+    experiment: Experiment, predictor: Predictor, space: LabelSpace, report: Callable[[str], None]
 ) -> Callable[[TrainState], dict[str, Any]]:
-    predictor = Predictor(recipe.network, experiment.evaluation, recipe.normalization)
-
     def validate(state: TrainState) -> dict[str, Any]:
         _, results = score_split(
             predictor,

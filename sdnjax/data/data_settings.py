@@ -42,7 +42,9 @@ class Data:
     )
     train_split: str = setting("train", "split that is trained on")
     val_split: str = setting("val", "split that is evaluated")
-    crop_size: tuple[int, int] = setting((96, 96), "height,width of a training crop in pixels")
+    crop_size: tuple[int, int] = setting(
+        (96, 96), "height,width of a training crop in pixels", least=1
+    )
     base_size: tuple[int, int] | None = setting(
         None,
         "long,short edges that an image is fitted into before the random scale, keeping its "
@@ -65,6 +67,7 @@ class Data:
         None,
         "read the data set that was prepared with this many SLIC superpixels for each image; "
         "none: without superpixels",
+        least=1,
     )
     mean: tuple[float, float, float] = setting(
         (123.675, 116.28, 103.53), "mean of red, green, blue, subtracted from 0-255 values"
@@ -75,7 +78,7 @@ class Data:
     on_bad_image: Literal["raise", "skip"] = setting(
         "raise", "an unreadable image ends the run, or is skipped and counted", run_only=True
     )
-    workers: int = setting(4, "threads that read and augment", run_only=True)
+    workers: int = setting(4, "threads that read and augment", run_only=True, least=1)
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -172,6 +172,17 @@ class Predictor:
         found = self._gathered(variables, pictures, extras, lambda total: total)
         return [own / views for own in found]
 
+    def check(self, variables: Any, size: tuple[int, int]) -> None:
+        """Traces the network for a picture `[H, W]` at every scale; nothing is compiled.
+
+        Raises: InputError from the network, of a picture that it cannot take.
+        """
+        for scale in self._protocol.scales:
+            seen = scaled_size(size, scale, self._protocol.resize_to)
+            if self._protocol.mode == "slide" and self._protocol.small == "enlarge":
+                seen = enlarged_size(seen, self._protocol.window)
+            self._traced(variables, self._window(seen))
+
     def _gathered(
         self,
         variables: Any,
@@ -304,14 +315,18 @@ class Predictor:
 
     def _num_classes(self, variables: Any, window: tuple[int, int]) -> int:
         if self._classes is None:  # tracing a large network takes a second
-            batch = self._protocol.batch_size * (1 + self._protocol.flip)
-            shape = (batch, *window)
-            channels = len(self._normalization.mean)
-            windows = {"image": jax.ShapeDtypeStruct((*shape, channels), jnp.float32)}
-            windows |= {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name in self.extras}
-            logits_of = functools.partial(self._logits_of, size=window)
-            self._classes = jax.eval_shape(logits_of, variables, windows).shape[-1]
+            self._classes = self._traced(variables, window).shape[-1]
         return self._classes
+
+    def _traced(self, variables: Any, window: tuple[int, int]) -> jax.ShapeDtypeStruct:
+        """Shape and type of the logits of a window, or of a whole picture of its size."""
+        batch = self._protocol.batch_size * (1 + self._protocol.flip)
+        shape = (batch, *window)
+        channels = len(self._normalization.mean)
+        windows = {"image": jax.ShapeDtypeStruct((*shape, channels), jnp.float32)}
+        windows |= {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name in self.extras}
+        logits_of = functools.partial(self._logits_of, size=window)
+        return jax.eval_shape(logits_of, variables, windows)
 
 
 def strip_height(height: int, row_bytes: int) -> int:

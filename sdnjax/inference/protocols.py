@@ -25,10 +25,12 @@ class Evaluation:
         "long,short edges that an image is fitted into first, keeping its ratio; none keeps its "
         "own size",
     )
-    window: tuple[int, int] = setting((769, 769), "height and width of a sliding window")
-    stride: tuple[int, int] = setting((513, 513), "step between windows, vertical, horizontal")
+    window: tuple[int, int] = setting((769, 769), "height and width of a sliding window", least=1)
+    stride: tuple[int, int] = setting(
+        (513, 513), "step between windows, vertical, horizontal", least=1
+    )
     scales: tuple[float, ...] = setting(
-        (1.0,), "sizes at which each image is predicted, as multiples of the one above"
+        (1.0,), "sizes at which each image is predicted, as multiples of the one above", above=0
     )
     flip: bool = setting(False, "also predict the mirror image at every scale")
     small: Literal["shrink", "pad", "enlarge"] = setting(
@@ -40,19 +42,27 @@ class Evaluation:
         1,
         "whole images are padded to multiples of this: fewer sizes to compile, other scores "
         "(docs/evaluation.md); 1: nothing is padded, each size is compiled",
+        least=1,
     )
-    batch_size: int = setting(1, "images of one size predicted at once")
+    batch_size: int = setting(1, "images of one size predicted at once", least=1)
     boundary_thresholds: tuple[float, ...] = setting(
-        (1, 3), "tolerances of the boundary F-measure: pixels, or below 1 shares of the diagonal"
+        (1, 3),
+        "tolerances of the boundary F-measure: whole pixels, or below 1 shares of the diagonal",
+        above=0,
     )
     boundary_absent: Literal["one", "skip"] = setting(
         "one", "boundary F of a class that neither truth nor prediction has: 1, or not counted"
     )
     boundary_iou_ratio: float | None = setting(
-        None, "boundary IoU's distance as a share of the diagonal (.02, Cityscapes .005)"
+        None,
+        "boundary IoU's distance as a share of the diagonal (.02, Cityscapes .005)",
+        above=0,
+        below=1,
     )
     trimap_widths: tuple[int, ...] = setting(
-        (), "widths in pixels of the bands around true boundaries inside which mIoU is counted too"
+        (),
+        "widths in pixels of the bands around true boundaries inside which mIoU is counted too",
+        least=1,
     )
     finish: Finish | None = setting(
         None,
@@ -66,14 +76,12 @@ class Evaluation:
     def __post_init__(self) -> None:
         check_types(self)
         pairs = zip(self.window, self.stride, strict=True)
-        if any(s < 1 or s > w for w, s in pairs):
+        if any(s > w for w, s in pairs):
             raise InputError(
-                f"evaluation.stride {self.stride} must lie between 1 and the window {self.window}"
+                f"evaluation.stride {self.stride} must be at most the window {self.window}"
             )
-        if not self.scales or min(self.scales) <= 0:
-            raise InputError(f"evaluation.scales must be positive numbers, not {self.scales}")
-        if self.size_multiple < 1 or self.batch_size < 1:
-            raise InputError("evaluation.size_multiple and evaluation.batch_size must be ≥ 1")
+        if not self.scales:
+            raise InputError("evaluation.scales is empty: 1 is an image's own size")
         if self.resize_to is not None:
             long, short = self.resize_to
             if short < 1 or long < short:
@@ -82,17 +90,24 @@ class Evaluation:
                 )
             if int(short * min(self.scales)) < 1:
                 raise InputError(f"evaluation.scales {self.scales} leave nothing of {short} pixels")
-        self._check_widths()
+        self._check_scores()
 
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
         others = ("size_multiple",) if self.mode == "slide" else ("window", "stride", "small")
         return dict.fromkeys(others, f"evaluation.mode is {self.mode}")
 
-    def _check_widths(self) -> None:
-        widths = self.trimap_widths
-        if len(set(widths)) != len(widths) or min(widths, default=1) < 1:
-            raise InputError(f"evaluation.trimap_widths must differ and be ≥ 1, not {widths}")
+    def _check_scores(self) -> None:
+        for key in ("scales", "boundary_thresholds", "trimap_widths"):
+            values = getattr(self, key)
+            if len(set(values)) != len(values):
+                raise InputError(f"evaluation.{key} must differ, not {values}")
+        for threshold in self.boundary_thresholds:
+            if threshold > 1 and not float(threshold).is_integer():
+                raise InputError(
+                    "evaluation.boundary_thresholds must be whole pixels, or below 1 shares of "
+                    f"the diagonal, not {threshold:g}"
+                )
         for metric in self.metrics:
             if not callable(getattr(metric, "empty", None)):
                 raise InputError(

@@ -45,16 +45,7 @@ def evaluate(
 
     Raises: InputError if there is no example, or one lacks what the network asks for.
     """
-    metrics = SegmentationMetrics.empty(
-        num_classes,
-        boundary_thresholds=tuple(
-            int(t) if float(t).is_integer() else t for t in protocol.boundary_thresholds
-        ),
-        boundary_absent=protocol.boundary_absent,
-        boundary_iou_ratio=protocol.boundary_iou_ratio,
-        trimap_widths=protocol.trimap_widths,
-        metrics=protocol.metrics,
-    )
+    metrics = empty_metrics(num_classes, protocol)
     variables = predictor.place(variables)
     for group in groups_of_one_size(examples, protocol.batch_size):
         extras = [extras_of(e, predictor.extras) for e in group]
@@ -68,6 +59,20 @@ def evaluate(
     if metrics.images == 0:
         raise InputError("evaluation saw no readable image: is the split empty?")
     return metrics
+
+
+def empty_metrics(num_classes: int, protocol: Evaluation) -> SegmentationMetrics:
+    """The metrics that a protocol asks for, with nothing counted yet."""
+    return SegmentationMetrics.empty(
+        num_classes,
+        boundary_thresholds=tuple(
+            int(t) if float(t).is_integer() else t for t in protocol.boundary_thresholds
+        ),
+        boundary_absent=protocol.boundary_absent,
+        boundary_iou_ratio=protocol.boundary_iou_ratio,
+        trimap_widths=protocol.trimap_widths,
+        metrics=protocol.metrics,
+    )
 
 
 def extras_of(example: LabelledImage, names: Iterable[str]) -> dict[str, np.ndarray]:

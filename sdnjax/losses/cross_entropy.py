@@ -8,7 +8,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from sdnjax.errors import InputError
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.ops.labels import IGNORE
 from sdnjax.settings import check_types, setting
@@ -20,7 +19,7 @@ Divisor = Literal["valid_pixels", "all_pixels"]
 class CrossEntropy:
     """`−log softmax(scores)[label]`, averaged over the pixels of the global batch."""
 
-    weight: float = setting(1.0, "factor of the loss")
+    weight: float = setting(1.0, "factor of the loss", least=0)
     on: str = setting("logits", "output that is scored; auxiliary: the auxiliary head's")
     normalize_by: Divisor = setting(
         "valid_pixels", "what the sum is divided by; all_pixels, void included, is mmseg's rule"
@@ -28,8 +27,6 @@ class CrossEntropy:
 
     def __post_init__(self) -> None:
         check_types(self)
-        if self.weight < 0:
-            raise InputError(f"losses: weight must not be negative, not {self.weight}")
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
         name = "decoder" if self.on == "logits" else self.on

@@ -22,11 +22,13 @@ class MaskMatching:
     For networks that classify masks: it reads `class_logits` and `mask_logits`.
     """
 
-    weight: float = setting(1.0, "factor of the whole loss")
-    classes: float = setting(1.0, "weight of the queries' classification")
-    dice: float = setting(1.0, "weight of the masks' dice loss")
-    mask: float = setting(20.0, "weight of the masks' focal loss")
-    no_object: float = setting(0.1, "weight of queries without a mask in the classification")
+    weight: float = setting(1.0, "factor of the whole loss", least=0)
+    classes: float = setting(1.0, "weight of the queries' classification", least=0)
+    dice: float = setting(1.0, "weight of the masks' dice loss", least=0)
+    mask: float = setting(20.0, "weight of the masks' focal loss", least=0)
+    no_object: float = setting(
+        0.1, "weight of queries without a mask in the classification", least=0
+    )
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -163,3 +164,20 @@ def max_pool_3x3(x: jax.Array) -> jax.Array:
 def stage_outputs(features: Sequence[jax.Array], prefix: str) -> dict[str, jax.Array]:
     """`{prefix}1 … {prefix}L`: the names under which a network shows its stages."""
     return {f"{prefix}{i}": x for i, x in enumerate(features, start=1)}
+
+
+class EqualPartial(functools.partial):
+    """A `functools.partial` that equals another of the same function and arguments.
+
+    A module with a plain one as an attribute equals no other that was made alike, so a `jit` to
+    which it is static compiles each of them.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EqualPartial) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash(self._parts())
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.func, self.args, tuple(sorted(self.keywords.items()))

@@ -28,15 +28,17 @@ class Neck:
     operator: Literal["sdc", "conv", "cdc", "none"] = setting(
         "none", "operator of the SDN neck; none: no neck"
     )
-    kernel_size: int = setting(3, "taps on each side of the operator's kernel")
-    dilation: int = setting(1, "spacing of the taps")
+    kernel_size: int = setting(3, "taps on each side of the operator's kernel", least=1)
+    dilation: int = setting(1, "spacing of the taps", least=1)
     similarity: (
         Literal["charbonnier", "relative", "gaussian", "cosine", "constant"]
         | Callable[[jax.Array, jax.Array], jax.Array]
     ) = setting("charbonnier", "similarity S of the guidance at two pixels")
     boundary: Literal["no_flux", "zeros"] = setting("no_flux", "taps outside the image")
-    reduction: int = setting(1, "the operator works on 1/reduction of the channels")
-    guidance_channels: int | None = setting(None, "channels of Φ; none: those of its input")
+    reduction: int = setting(1, "the operator works on 1/reduction of the channels", least=1)
+    guidance_channels: int | None = setting(
+        None, "channels of Φ; none: those of its input", least=1
+    )
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
     implementation: Literal["pallas_gpu", "xla", "reference"] | Callable[..., jax.Array] | None = (
         setting(None, "what computes sdc; none: the fastest that serves")
@@ -48,12 +50,8 @@ class Neck:
             if isinstance(value, str) and value not in known:
                 raise unknown(f"model.neck.{name}: there is no", value, known)
         check_types(self)
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+        if self.kernel_size % 2 == 0:
             raise InputError(f"model.neck.kernel_size must be odd, not {self.kernel_size}")
-        if self.dilation < 1 or self.reduction < 1:
-            raise InputError("model.neck.dilation and model.neck.reduction must be at least 1")
-        if self.guidance_channels is not None and self.guidance_channels < 1:
-            raise InputError("model.neck.guidance_channels must be at least 1, or none")
 
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
@@ -83,7 +81,10 @@ class Model:
         None, "a module of scores to scores, before they are resized"
     )
     dropout: float | None = setting(
-        None, "share of channels dropped before the classifier; none: the network's own"
+        None,
+        "share of channels dropped before the classifier; none: the network's own",
+        least=0,
+        below=1,
     )
     align_corners: bool = setting(False, "align_corners for every resizing of scores")
     stem: Literal["v1", "v1c"] = setting("v1c", "ResNet stem: torchvision's or mmseg's")

@@ -14,7 +14,7 @@ from sdnjax.errors import InputError, unknown
 from sdnjax.models import families
 from sdnjax.models.backbones import mit, swin, vit
 from sdnjax.models.families import Common
-from sdnjax.models.layers import Dtype
+from sdnjax.models.layers import Dtype, EqualPartial
 from sdnjax.models.necks.sdn import SDN, SDNNeck
 
 MODELS: dict[str, tuple[Callable[[Any, Common], nn.Module], int | str]] = {
@@ -108,7 +108,7 @@ def create_model(
         known = [f.name for f in dataclasses.fields(SDN) if f.name not in ("parent", "name")]
         for option in sorted(set(sdn_options) - set(known)):
             raise unknown("unknown SDN option", option, known)
-        sdn = functools.partial(SDN, dtype=dtype, **sdn_options)
+        sdn = EqualPartial(SDN, dtype=dtype, **sdn_options)
         neck = SDNNeck(sdn, guidance_channels, dtype)
     elif isinstance(neck, str):
         raise InputError(f"unknown neck {neck!r}: use 'sdn', None or a module")

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import optax
 
-from sdnjax.errors import InputError
 from sdnjax.settings import check_types, setting
 
 
@@ -16,22 +15,20 @@ class Optimizer:
     """SGD or AdamW under a polynomial schedule; the defaults are the SDN paper's for CNNs."""
 
     kind: Literal["sgd", "adamw"] = setting("sgd", "optimizer")
-    learning_rate: float = setting(0.01, "at step 0, or after the warm-up")
-    end_learning_rate: float = setting(1e-4, "at the last step")
-    power: float = setting(0.9, "of the polynomial decay")
-    warmup_steps: int = setting(0, "steps of linear rise from 0 before the decay")
-    weight_decay: float = setting(5e-4, "on every parameter, batch norm and biases too")
-    momentum: float = setting(0.9, "SGD's momentum")
-    b1: float = setting(0.9, "AdamW's decay of the first moment")
-    b2: float = setting(0.999, "AdamW's decay of the second moment")
-    clip_norm: float | None = setting(None, "largest global norm of the gradient; none: no limit")
+    learning_rate: float = setting(0.01, "at step 0, or after the warm-up", least=0)
+    end_learning_rate: float = setting(1e-4, "at the last step", least=0)
+    power: float = setting(0.9, "of the polynomial decay", least=0)
+    warmup_steps: int = setting(0, "steps of linear rise from 0 before the decay", least=0)
+    weight_decay: float = setting(5e-4, "on every parameter, batch norm and biases too", least=0)
+    momentum: float = setting(0.9, "SGD's momentum", least=0, below=1)
+    b1: float = setting(0.9, "AdamW's decay of the first moment", least=0, below=1)
+    b2: float = setting(0.999, "AdamW's decay of the second moment", least=0, below=1)
+    clip_norm: float | None = setting(
+        None, "largest global norm of the gradient; none: no limit", above=0
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
-        if self.learning_rate < 0 or self.end_learning_rate < 0 or self.weight_decay < 0:
-            raise InputError("optimizer: learning rates and weight_decay must not be negative")
-        if self.warmup_steps < 0:
-            raise InputError(f"optimizer.warmup_steps must be ≥ 0, not {self.warmup_steps}")
 
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""

@@ -13,7 +13,9 @@ from sdnjax.commands.train import train
 from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.losses import CrossEntropy
+from sdnjax.models import Model
 from sdnjax.training import progress
 from sdnjax.training.metrics_log import read_metrics
 from tests.training.tiny import Tiny
@@ -29,6 +31,30 @@ def test_a_loss_without_its_output_is_refused_before_the_work_directory_is_made(
     with pytest.raises(InputError, match="did you mean auxiliary"):
         train(experiment(camvid, losses=(CrossEntropy(on="auxilary"),)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+    """A metric that cannot begin."""
+
+    def empty(self, num_classes):
+        raise InputError("broken metric")
+
+
+def test_what_evaluation_would_stumble_over_is_told_before_the_first_step(camvid, tmp_path):
+    def refused(match, **changes):
+        with pytest.raises(InputError, match=match):
+            train(experiment(camvid, **changes), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    small = Model(name="segformer_mit-b0")
+    data = dataclasses.replace(experiment(camvid).data, crop_size=(64, 64))
+    # Pictures of 20 × 24 pixels are fewer than the network can take; crops are not.
+    refused("too few for a mix transformer", model=small, data=data)
+    refused("broken metric", evaluation=Evaluation(metrics=(Broken(),)))
+    bad = camvid / "val" / "0.png"
+    bad.write_bytes(bad.read_bytes()[:100])
+    refused(bad.name)
 
 
 def test_each_process_asks_for_its_own_rows_of_the_runs_batches(camvid, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def test_settings_of_cross_entropy():
     assert float(mmseg(OUTPUTS, BATCH)["decoder"].value()) == pytest.approx(np.log(4) / 2)
     with pytest.raises(InputError, match=r"no output .*did you mean auxiliary"):
         CrossEntropy(on="auxilary")(OUTPUTS, BATCH)
-    with pytest.raises(InputError, match="weight must not be negative, not -1"):
+    with pytest.raises(InputError, match=r"CrossEntropy\.weight must be at least 0, not -1"):
         CrossEntropy(weight=-1.0)
 
 

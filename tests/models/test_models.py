@@ -1,5 +1,7 @@
 """Names, sizes and options of the networks."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -190,3 +192,15 @@ def test_bfloat16_computes_narrow_and_keeps_parameters_and_logits_wide():
     expected = logits(wide, variables, images)
     difference = np.abs(logits(narrow, variables, images) - expected).max()
     assert 0 < difference < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("neck", [None, "sdn"])
+@pytest.mark.parametrize("name", MODELS)
+def test_networks_made_alike_are_equal(name, neck):
+    """A `jit` with the network as a static argument compiles once."""
+    a, b = (create_model(name, num_classes=3, neck=neck) for _ in range(2))
+    assert a == b and hash(a) == hash(b)
+    assert pickle.loads(pickle.dumps(a)) == a
+    assert create_model(name, num_classes=4, neck=neck) != a
+    if neck is not None:
+        assert create_model(name, num_classes=3, neck=neck, dilation=2) != a

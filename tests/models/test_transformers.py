@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from sdnjax.errors import InputError
 from sdnjax.models import create_model
 from sdnjax.models.backbones.mit import MixBlock
 from sdnjax.models.backbones.resnet import ResNet
@@ -299,3 +300,20 @@ def test_frozen_statistics_stay_while_training():
     moved = jax.tree.map(lambda x: x + 1, variables["batch_stats"])
     other, _ = run({**variables, "batch_stats": moved})
     assert np.abs(other["stage4"] - outputs["stage4"]).max() > 1e-3  # they are what it reads
+
+
+def test_a_picture_that_is_too_small_for_the_attention_is_named():
+    """29 pixels are eight patches, which the first attention reduces to one."""
+    net = create_model("segformer_mit-b0", num_classes=3)
+    variables = jax.eval_shape(
+        lambda: net.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    )
+
+    def shape(size):
+        image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+        return jax.eval_shape(lambda v, x: net.apply(v, x, train=False), variables, image)
+
+    assert shape((29, 40))["logits"].shape == (1, 29, 40, 3)
+    for size in ((28, 90), (90, 28), (1, 1)):
+        with pytest.raises(InputError, match=f"{size[0]}×{size[1]} pixels are too few .* 29×29"):
+            shape(size)

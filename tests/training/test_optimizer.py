@@ -75,5 +75,5 @@ def test_clipping_limits_the_global_norm():
 
 
 def test_negative_rates_are_refused():
-    with pytest.raises(InputError, match="must not be negative"):
+    with pytest.raises(InputError, match="must be at least 0"):
         Optimizer(learning_rate=-1.0)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sdnjax.errors import InputError
 from sdnjax.models.layers import Dtype, conv, kaiming_normal
 from sdnjax.models.transformer import Attention, LayerNorm, dense, drop_path, linear_rates
 
@@ -133,6 +134,8 @@ class MiT(nn.Module):
       width, depths: see `SIZES`.
       epsilon: of the layer norms: 1e-6 in mmseg, 1e-5 in Hugging Face's.
       drop_path: of the last block; it grows linearly from 0 over all blocks.
+
+    Raises: InputError for an image of which the first attention leaves nothing.
     """
 
     width: int = 32
@@ -145,6 +148,14 @@ class MiT(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
+        # Where ⌈side / 4⌉ is below the first stage's reduction, nothing is left to attend to.
+        least = 4 * max(self.reductions) - 3
+        if min(x.shape[1:3]) < least:
+            raise InputError(
+                f"{x.shape[1]}×{x.shape[2]} pixels are too few for a mix transformer, which needs "
+                f"{least}×{least}: enlarge pictures (evaluation.resize_to), pad them "
+                "(evaluation.size_multiple 32), or train on a larger data.crop_size"
+            )
         x = x.astype(self.dtype)
         rates = iter(linear_rates(self.drop_path, sum(self.depths)))
         stages = []
