@@ -113,7 +113,7 @@ class Recipe:
         init = jax.jit(self.init_state, out_shardings=self.shardings(mesh)).lower()
         # It runs once, and LLVM takes most of the time: less optimised code gives the same bits.
         on_cpu = mesh.devices.flat[0].platform == "cpu"
-        return init.compile({"xla_backend_optimization_level": 1} if on_cpu else None)()
+        return init.compile({"xla_backend_optimization_level": "1"} if on_cpu else None)()
 
     def compiled_step(self, mesh: Mesh) -> TrainStep:
         """The step for a mesh: batches split over `data`, the state as `shardings` has it."""

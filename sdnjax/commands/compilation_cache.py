@@ -11,6 +11,7 @@ import jax
 
 from sdnjax.data.cache import default_cache
 
+_KEYS = ("compilation_cache_dir", "enable_compilation_cache")
 _MOST_BYTES = 4 * 2**30  # what was used longest ago goes first
 _LEAST_SECONDS = 0.2  # what compiles faster is not worth a file
 
@@ -22,7 +23,8 @@ def keep_compiled_functions() -> None:
     Machine code for a CPU fits that kind of CPU alone, and homes are shared by machines of many
     kinds: each has a folder of its own. Where nothing can be written nothing is kept.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    chosen, enabled = (jax.config.values[f"jax_{key}"] for key in _KEYS)
+    if chosen or not enabled:
         return
     folder = default_cache() / "compiled" / _kind_of_cpu()
     try:
