@@ -29,7 +29,7 @@ _SIDE = 512  # longest side of one of them there
 def check_split(
     data: Data,
     split: str,
-    out: Path,
+    out: str | Path,
     *,
     seed: int = 0,
     report: Callable[[str], None] = tqdm.write,
@@ -46,6 +46,7 @@ def check_split(
 
     Returns what the JSON holds. Raises: InputError if the split cannot be opened at all.
     """
+    out = Path(out)
     source = open_source(data, split)
     statistics, failures = read_all(source, data.workers)
     results = summary(data, split, source, statistics, failures)

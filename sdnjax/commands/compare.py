@@ -51,9 +51,9 @@ class Saved:
 
 
 def compare_run(
-    workdir: Path,
+    workdir: str | Path,
     experiment: Experiment,
-    files: dict[str, Path],
+    files: Mapping[str, str | Path],
     *,
     table: str | None = None,
     layout: AxisOrder = "auto",
@@ -89,7 +89,7 @@ def compare_run(
         # The whole batch as PyTorch had it, which nothing augments.
         recipe = dataclasses.replace(recipe, augment=None)
         variables = jax.tree.map(lambda x: np.asarray(x, dtype), trained.variables)
-        for kind, path in files.items():
+        for kind, path in ((kind, Path(file)) for kind, file in files.items()):
             saved = _read(path, rows, layout, dtype)
             if kind == "activations":
                 found = compare_activations(

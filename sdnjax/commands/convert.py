@@ -20,8 +20,8 @@ from sdnjax.training.checkpoints import CheckpointWriter
 
 def from_torch(
     experiment: Experiment,
-    source: Path,
-    workdir: Path,
+    source: str | Path,
+    workdir: str | Path,
     *,
     table: str | None = None,
     reinitialise: Sequence[str] = (),
@@ -56,7 +56,9 @@ def from_torch(
     open_workdir(workdir, experiment, overwrite=overwrite)
     state = recipe.init_state(jax.tree.map(jnp.asarray, variables))
     description = describe_run(experiment, space) | {"converted_from": str(source)}
-    writer = CheckpointWriter(workdir / "checkpoints", experiment.keep_checkpoints, description)
+    writer = CheckpointWriter(
+        Path(workdir) / "checkpoints", experiment.keep_checkpoints, description
+    )
     try:
         writer.save(state)
     finally:
@@ -65,9 +67,9 @@ def from_torch(
 
 
 def write_torch(
-    workdir: Path,
+    workdir: str | Path,
     experiment: Experiment,
-    out: Path,
+    out: str | Path,
     *,
     step: int | None = None,
     table: str | None = None,

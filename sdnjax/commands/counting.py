@@ -34,7 +34,7 @@ def counted(
     ) as bar:
         begin = last = clock()
         if bar.disable:
-            report(f"{what}: {total} images …")
+            report(f"{what}: {total} images ...")
         first_done = begin
         for done, item in enumerate(items):
             now = clock()

@@ -29,12 +29,12 @@ from sdnjax.visualize import confusion_picture, save_png
 
 
 def evaluate_run(
-    workdir: Path,
+    workdir: str | Path,
     experiment: Experiment,
     *,
     step: int | None = None,
     split: str | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Scores the network of a work directory; prints the table and writes three files.
@@ -74,7 +74,7 @@ def evaluate_run(
     )
     if jax.process_index() == 0:
         name = f"{split}_{network.step}_{protocol_name(experiment.evaluation)}.json"
-        out = out or workdir / "evaluation" / name
+        out = Path(out or Path(workdir) / "evaluation" / name)
         settings = {"split": split, "step": network.step, "classes": list(network.classes)}
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         out.parent.mkdir(parents=True, exist_ok=True)

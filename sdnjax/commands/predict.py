@@ -22,10 +22,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def predict_pictures(
-    workdir: Path,
+    workdir: str | Path,
     experiment: Experiment,
-    pictures: Sequence[Path],
-    out: Path,
+    pictures: Sequence[str | Path],
+    out: str | Path,
     *,
     step: int | None = None,
     opacity: float = 0.5,
@@ -48,7 +48,10 @@ def predict_pictures(
     """
     if not 0 <= opacity <= 1:
         raise InputError(f"--opacity must lie between 0 and 1, not {opacity:g}")
-    files = find_pictures(pictures, recursive=format is not None and FORMATS[format].recursive)
+    out = Path(out)
+    files = find_pictures(
+        [Path(p) for p in pictures], recursive=format is not None and FORMATS[format].recursive
+    )
     network = load_network(workdir, experiment, step)
     if format is not None:
         check_names(format, [file.stem for file in files.values()])

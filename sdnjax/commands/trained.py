@@ -32,7 +32,7 @@ class Trained:
 
 
 def load_network(
-    workdir: Path, experiment: Experiment | None = None, step: int | None = None
+    workdir: str | Path, experiment: Experiment | None = None, step: int | None = None
 ) -> Trained:
     """Loads the network of a run: parameters and batch-norm statistics, nothing else.
 
@@ -45,7 +45,7 @@ def load_network(
     Raises: InputError if the checkpoint holds another network than the experiment describes.
     """
     experiment = load_experiment(workdir) if experiment is None else experiment
-    path = find_checkpoint(workdir / "checkpoints", step)
+    path = find_checkpoint(Path(workdir) / "checkpoints", step)
     description = describe(path)
     _check_network(path, description["experiment"], experiment)
     classes = tuple(description["classes"])
@@ -56,7 +56,7 @@ def load_network(
     return Trained(experiment, recipe.network, variables, classes, palette, int(path.name))
 
 
-def check_classes(workdir: Path, ours: tuple[str, ...], theirs: tuple[str, ...]) -> None:
+def check_classes(workdir: str | Path, ours: tuple[str, ...], theirs: tuple[str, ...]) -> None:
     """InputError if the classes of a network and those of the data set are not the same."""
     if len(ours) != len(theirs):
         raise InputError(

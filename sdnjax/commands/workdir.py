@@ -40,7 +40,7 @@ _OURS = ("config.json", "code", "runs.json", "metrics.jsonl", "checkpoints", "te
 
 
 def open_workdir(
-    path: Path, experiment: Experiment, *, resume: bool = False, overwrite: bool = False
+    path: str | Path, experiment: Experiment, *, resume: bool = False, overwrite: bool = False
 ) -> None:
     """Makes the directory ready for a run of `experiment`, or explains why it is not.
 
@@ -49,7 +49,7 @@ def open_workdir(
         holds another experiment; it holds something that is no run.
     """
     if jax.process_index() == 0:  # of several processes, one looks and writes
-        _prepare(path, experiment, resume, overwrite)
+        _prepare(Path(path), experiment, resume, overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("work directory")
 
@@ -81,7 +81,7 @@ def _prepare(path: Path, experiment: Experiment, resume: bool, overwrite: bool) 
 
 
 def load_experiment(
-    path: Path, *, config: Path | None = None, trust_code: bool = False
+    path: str | Path, *, config: str | Path | None = None, trust_code: bool = False
 ) -> Experiment:
     """The experiment of a work directory.
 
@@ -93,6 +93,7 @@ def load_experiment(
       InputError: there is no run, or its file is damaged; it needs code that is not named, not
         kept, or no longer what it was.
     """
+    path = Path(path)
     values, record = _read_config(path)
     where = str(path / "config.json")
     own = own_objects(values)
@@ -110,7 +111,7 @@ def load_experiment(
         config = _kept_code(path, record)
     base = load_config(config, Experiment).resolved()
     experiment = experiment_from_dict(values, where, base)
-    return dataclasses.replace(experiment, code=config.resolve())
+    return dataclasses.replace(experiment, code=Path(config).resolve())
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:

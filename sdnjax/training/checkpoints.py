@@ -30,9 +30,9 @@ SEAL = "sdnjax.json"
 class CheckpointWriter:
     """Saves train states under one directory in the background, keeping the latest few."""
 
-    def __init__(self, directory: Path, keep: int, description: dict[str, Any]):
+    def __init__(self, directory: str | Path, keep: int, description: dict[str, Any]):
         """`description` is JSON that travels with each checkpoint; see `describe`."""
-        self._directory = directory
+        self._directory = directory = Path(directory)
         self._description = description
         policy = ocp.training.preservation_policies.LatestN(keep)
         self._checkpointer = ocp.training.Checkpointer(
@@ -85,13 +85,15 @@ class CheckpointWriter:
         )
 
 
-def finished_steps(directory: Path) -> list[int]:
+def finished_steps(directory: str | Path) -> list[int]:
     """Steps whose checkpoint was written to its end, in ascending order."""
+    directory = Path(directory)
     return [s for s in _step_folders(directory) if (directory / str(s) / SEAL).is_file()]
 
 
-def find_checkpoint(directory: Path, step: int | None = None) -> Path:
+def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
     """The folder of `step`, or of the latest finished one."""
+    directory = Path(directory)
     steps = finished_steps(directory)
     if not steps:
         raise InputError(f"no finished checkpoint in {directory}: train first")
@@ -101,12 +103,12 @@ def find_checkpoint(directory: Path, step: int | None = None) -> Path:
     return directory / str(steps[-1] if step is None else step)
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: str | Path) -> dict[str, Any]:
     """What the checkpoint says of itself: `experiment`, `classes`, `palette`, `versions`."""
-    return _read_seal(path)["description"]
+    return _read_seal(Path(path))["description"]
 
 
-def load_items(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
+def load_items(path: str | Path, abstract: dict[str, Any]) -> dict[str, Any]:
     """Loads the items that `abstract` names, after checking their files' digests.
 
     Args:
@@ -117,6 +119,7 @@ def load_items(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
     Raises:
       InputError: a file is missing, cut short or changed, or a shape does not fit.
     """
+    path = Path(path)
     _verify(path, tuple(abstract))
     moved = _moved_since(path, abstract["params"]) if "params" in abstract else {}
     there = _rename(abstract, moved)
@@ -126,7 +129,7 @@ def load_items(path: Path, abstract: dict[str, Any]) -> dict[str, Any]:
     return _rename(loaded, {old: new for new, old in moved.items()})
 
 
-def restore_state(path: Path, abstract: TrainState) -> TrainState:
+def restore_state(path: str | Path, abstract: TrainState) -> TrainState:
     """The train state of a checkpoint, onto the shardings of `abstract`."""
     items = load_items(path, _items_of(abstract))
     return TrainState(**{**items.pop("training"), **items})

@@ -12,7 +12,8 @@ from sdnjax.files import write_atomically
 class MetricsLog:
     """Appends scalars of a step; a resumed run first drops what it is about to repeat."""
 
-    def __init__(self, workdir: Path, *, start_step: int, tensorboard: bool):
+    def __init__(self, workdir: str | Path, *, start_step: int, tensorboard: bool):
+        workdir = Path(workdir)
         path = workdir / "metrics.jsonl"
         if path.is_file():
             _keep_until(path, start_step)
@@ -40,9 +41,9 @@ class MetricsLog:
             self._events.close()
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     """All lines of a run's `metrics.jsonl`."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 

@@ -63,7 +63,7 @@ class Progress:
     def starting(self) -> Iterator[None]:
         """The first step is made inside: it waits for the first batch, and is compiled."""
         if self._bar.disable:
-            self._report("compiling the training step …")
+            self._report("compiling the training step ...")
         else:
             self._bar.set_postfix_str("compiling")
         begin = time.perf_counter()

@@ -15,7 +15,7 @@ def lines_of(total, seconds_first, seconds):
 
 def test_a_line_at_the_start_and_every_ten_seconds():
     assert lines_of(9, 3.0, 3.0) == [
-        "val: 9 images …",
+        "val: 9 images ...",
         "val: 4 of 9 images, 00:15 left",
         "val: 8 of 9 images, 00:03 left",
     ]

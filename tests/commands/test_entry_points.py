@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdnjax.commands.check import check_split
+from sdnjax.commands.evaluate import evaluate_run
+from sdnjax.commands.predict import predict_pictures
 from sdnjax.commands.trained import load_network
 from sdnjax.commands.workdir import load_experiment
 from sdnjax.errors import InputError
 from sdnjax.models.model_settings import Model
+from sdnjax.training.checkpoints import describe, find_checkpoint, finished_steps
 from sdnjax.training.metrics_log import read_metrics
 from tests.training.tiny import Tiny
 
@@ -51,7 +55,8 @@ def test_evaluation_repeats_the_validation_of_training_exactly(trained, call):
     written = json.loads((workdir / "evaluation" / "val_6_whole.json").read_text())
     assert written["results"] == logged
     assert "bicyclist" in out
-    assert "compiled for 2 size(s)" in out  # 20×24 and 24×30, padded
+    assert "compiled for 2 size(s)" in out  # 20×24 and 24×30
+    assert out.isascii()  # what a log in any encoding can hold
     rows = (workdir / "evaluation" / "val_6_whole_confusion.csv").read_text().splitlines()
     counts = np.array([row.split(",")[1:] for row in rows[1:]], int)
     assert rows[0].split(",")[1:] == [row.split(",")[0] for row in rows[1:]]
@@ -290,3 +295,18 @@ def test_help_is_complete_without_any_argument(call, script):
     assert ("--evaluation.boundary_absent" in out) == (script != "predict.py")
     if script != "train.py":
         assert "cityscapes_slide769" in out
+
+
+def test_paths_may_be_text(trained, camvid, tmp_path):
+    run = str(trained[1])
+    experiment = load_experiment(run)
+    assert load_network(run).step == 6
+    assert evaluate_run(run, experiment, out=str(tmp_path / "a" / "scores.json"), report=list)
+    picture = str(camvid / "val" / "0.png")
+    (file,) = predict_pictures(run, experiment, [picture], str(tmp_path / "out"), report=list)
+    assert file.is_file()
+    check_split(experiment.data, "val", str(tmp_path / "check"), report=list)
+    directory = f"{run}/checkpoints"
+    assert finished_steps(directory)[-1] == 6
+    assert describe(str(find_checkpoint(directory)))["classes"]
+    assert read_metrics(run)

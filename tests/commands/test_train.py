@@ -97,9 +97,9 @@ def test_what_a_run_says(camvid, tmp_path, monkeypatch):
     at = int(train(own, tmp_path / "run", report=report).step)
     assert at < 9
     assert re.match(r"experiment: Tiny, 0\.00 M .* 6 images .* 3 to .* 8 dev.* 0 to 9 in", lines[0])
-    assert lines.pop(1) == "compiling the training step …"
+    assert lines.pop(1) == "compiling the training step ..."
     assert re.match(r"step 1/9 .*waiting for data \d+% \(.*decoding \d+%.*; .*\)", lines[1])
-    assert lines.pop(2) == "val: 3 images …"
+    assert lines.pop(2) == "val: 3 images ..."
     assert bad.name in lines[2]
     assert lines[3] == "1 example(s) left out because of unreadable files"
     results = read_metrics(tmp_path / "run")[1]["val"]

@@ -317,7 +317,7 @@ def test_a_wait_is_explained_by_what_batches_took(tmp_path, monkeypatch):
     assert [set(x) for x in said] == [{"decoding", "transfer"}] * 2
     assert 6 <= said[0]["decoding"] <= 8
     assert sum(x["decoding"] for x in said) == 12
-    assert lines.pop(0) == "compiling the training step …"
+    assert lines.pop(0) == "compiling the training step ..."
     assert len(lines) == 2
     assert all("% (because)" in line for line in lines)
     logged = [x["train"]["data_seconds"] for x in read_metrics(tmp_path / "a")]

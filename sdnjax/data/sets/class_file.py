@@ -27,11 +27,12 @@ _HEADER = ["class", "value", "color"]
 _VOID = "void"
 
 
-def read_classes(path: Path, name: str = "folder") -> LabelSpace:
+def read_classes(path: str | Path, name: str = "folder") -> LabelSpace:
     """The label space that a class file describes, called `name`.
 
     Raises: InputError with file, line number and what would be right.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; it lists the classes: {','.join(_HEADER)}")
     classes: dict[str, int] = {}
