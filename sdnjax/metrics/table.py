@@ -39,7 +39,7 @@ def format_table(results: Mapping[str, Any], class_names: Sequence[str]) -> str:
     ]
     lengths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [_line(row, lengths) for row in (header, *rows)]
-    rule = "─" * (sum(lengths) + 2 * (len(lengths) - 1))
+    rule = "-" * (sum(lengths) + 2 * (len(lengths) - 1))
     return "\n".join([lines[0], rule, *lines[1:], rule, _summary(results)])
 
 

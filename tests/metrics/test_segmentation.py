@@ -142,11 +142,11 @@ def test_table():
     lines = format_table(metrics.compute(), ["road", "a long name", "sky"]).split("\n")
     assert lines == [
         "class          IoU  accuracy  share   F 1px",
-        "───────────────────────────────────────────",
+        "-------------------------------------------",
         "road         80.00    100.00  50.00  100.00",
         "a long name  75.00     75.00  50.00  100.00",
         "sky              –         –   0.00       –",
-        "───────────────────────────────────────────",
+        "-------------------------------------------",
         "mIoU 77.50  pixel accuracy 87.50  mean accuracy 87.50  boundary F 1px 100.00  (1 image)",
     ]
     with pytest.raises(ValueError, match="2 class names for 3 classes"):
