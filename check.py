@@ -12,14 +12,19 @@ The exit status is 1 if anything cannot be used.
 import sys
 from pathlib import Path
 
-from sdnjax.commands.command_line import from_config, parse_experiment, run
+from sdnjax.commands.command_line import add_code, from_config, parse_experiment, run
 from sdnjax.data.data_settings import dataset_of
 from sdnjax.options import OneLineParser
 
 
 def main() -> int:
     parser = OneLineParser(usage="python check.py CONFIG [options]", description=__doc__)
-    parser.add_argument("config", help="the configuration file that says how the data is used")
+    parser.add_argument(
+        "source",
+        metavar="CONFIG",
+        help="the configuration file that says how the data is used, or a work directory",
+    )
+    add_code(parser)
     parser.add_argument("--split", help="split to read [the setting data.train_split]")
     parser.add_argument("--out", type=Path, help="folder to write to [runs/check/DATA]")
     arguments, experiment = parse_experiment(

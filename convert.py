@@ -45,7 +45,7 @@ def from_torch_command(argv: Sequence[str]) -> int:
     predict.py and eval.py use the work directory; train.py CONFIG --resume trains from it.
     """
     parser = _parser("from-torch CONFIG FILE [options]", from_torch_command)
-    parser.add_argument("config", help="the configuration file of the run")
+    parser.add_argument("source", metavar="CONFIG", help="the configuration file of the run")
     parser.add_argument("file", type=Path, help="the foreign checkpoint")
     parser.add_argument("--workdir", type=Path, help="work directory [runs/NAME]")
     parser.add_argument("--table", help=TABLE)

@@ -24,6 +24,7 @@ from sdnjax.commands.command_line import (
     add_distributed,
     add_on_bad_image,
     add_protocol,
+    add_step,
     from_workdir,
     parse_experiment,
     run,
@@ -35,7 +36,7 @@ from sdnjax.training.sharding import join_processes
 def main() -> None:
     parser = OneLineParser(usage="python eval.py WORKDIR [options]", description=__doc__)
     parser.add_argument("workdir", type=Path, help="work directory of a run of train.py")
-    parser.add_argument("--step", type=int, help="step of the checkpoint [the latest]")
+    add_step(parser)
     parser.add_argument("--split", help="split to evaluate [the setting data.val_split]")
     parser.add_argument("--out", type=Path, help="JSON file to write [WORKDIR/evaluation/…]")
     add_protocol(parser)

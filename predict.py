@@ -22,6 +22,7 @@ from sdnjax.commands.command_line import (
     add_code,
     add_on_bad_image,
     add_protocol,
+    add_step,
     from_workdir,
     parse_experiment,
     run,
@@ -43,7 +44,7 @@ def main() -> None:
         help="folder to write to [WORKDIR/predictions, with --format WORKDIR/FORMAT]",
     )
     parser.add_argument("--format", choices=tuple(FORMATS), help="files for a test server")
-    parser.add_argument("--step", type=int, help="step of the checkpoint [the latest]")
+    add_step(parser)
     parser.add_argument("--opacity", type=float, default=0.5, help="of the colours [0.5]")
     add_protocol(parser)
     add_code(parser)

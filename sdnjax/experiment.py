@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optax
 from flax import linen as nn
@@ -52,6 +52,15 @@ class Experiment:
         replicate, "a function of a leaf's path and shape to its PartitionSpec on the mesh"
     )
 
+    init_from: str | None = setting(
+        None,
+        "work directory, of train.py or convert.py, whose weights the run starts from; classes "
+        "are kept by name, those that are new there start anew",
+    )
+    init_without: tuple[str, ...] = setting(
+        (), "parts of the network, such as neck, that init_from does not give: they start anew"
+    )
+
     steps: int = setting(1000, "optimizer steps", least=1)
     batch_size: int = setting(8, "images in one step, over all devices", least=1)
     seed: int = setting(
@@ -65,6 +74,21 @@ class Experiment:
     keep_checkpoints: int = setting(
         2, "checkpoints kept, counted from the latest", run_only=True, least=1
     )
+    keep_best: str | None = setting(
+        None,
+        "score of the validation, such as mIoU or boundary_f.1px, whose best checkpoint is kept "
+        "too; --step best uses it",
+        run_only=True,
+    )
+    best_is: Literal["highest", "lowest"] = setting(
+        "highest", "which value of keep_best is the best", run_only=True
+    )
+    stop_after: int | None = setting(
+        None,
+        "validations in a row without a new best that end the run; none: it goes to its last step",
+        run_only=True,
+        least=1,
+    )
     log_every: int = setting(10, "steps between lines of metrics", run_only=True, least=1)
     tensorboard: bool = setting(True, "also write TensorBoard event files", run_only=True)
 
@@ -75,6 +99,14 @@ class Experiment:
         check_types(self)
         if self.losses is not None and not self.losses:
             raise InputError("losses is empty: name at least one, or none for the network's own")
+        if self.stop_after is not None and not (self.keep_best and self.evaluate_every):
+            raise InputError("stop_after needs keep_best and evaluate_every, which make it count")
+        if self.keep_best and self.data.val_split is None:
+            raise InputError("keep_best needs a validation: data.val_split is none")
+        if self.evaluate_every and self.data.val_split is None:
+            raise InputError("evaluate_every has no effect: data.val_split is none")
+        if self.init_without and self.init_from is None:
+            raise InputError("init_without has no effect without init_from")
         warmup = getattr(self.optimizer, "warmup_steps", 0)
         if warmup >= self.steps > 0 and isinstance(self.optimizer, Optimizer):
             raise InputError(

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 
 from sdnjax.commands.compilation_cache import keep_compiled_functions
+from sdnjax.commands.trained import Step
 from sdnjax.commands.workdir import load_experiment
 from sdnjax.config_file import load_config
 from sdnjax.errors import InputError, RunError
@@ -70,8 +71,9 @@ def parse_experiment(
 
 
 def from_config(arguments: argparse.Namespace, path: Path) -> Experiment:
-    """For `parse_experiment`: the argument is a configuration file."""
-    del arguments
+    """For `parse_experiment`: the argument is a configuration file, or a work directory."""
+    if path.is_dir():
+        return from_workdir(arguments, path)
     return load_config(path, Experiment)
 
 
@@ -80,7 +82,8 @@ def from_workdir(arguments: argparse.Namespace, path: Path) -> Experiment:
 
     How many images are predicted at once stays the run's whatever the protocol.
     """
-    experiment = load_experiment(path, config=arguments.config, trust_code=arguments.trust_code)
+    config, trust = (getattr(arguments, key, None) for key in ("config", "trust_code"))
+    experiment = load_experiment(path, config=config, trust_code=bool(trust))
     name = getattr(arguments, "protocol", None)
     if name is None:
         return experiment
@@ -105,6 +108,24 @@ def _with_network_of(experiment: Experiment, argv: Sequence[str]) -> Experiment:
     early = OneLineParser(add_help=False)
     add_overrides(early, experiment, lambda key: key.startswith("model."))
     return apply_overrides(experiment, early.parse_known_args(argv)[0])
+
+
+def add_step(parser: argparse.ArgumentParser) -> None:
+    """The option that names a checkpoint."""
+    parser.add_argument(
+        "--step",
+        type=_step,
+        metavar="N",
+        help="step of the checkpoint; best: the one that keep_best kept [the latest]",
+    )
+
+
+def _step(text: str) -> Step:
+    if text == "best":
+        return "best"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a step or best, not {text!r}")
+    return int(text)
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:

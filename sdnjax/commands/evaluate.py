@@ -13,11 +13,13 @@ import jax
 import numpy as np
 
 from sdnjax.commands.counting import counted
-from sdnjax.commands.trained import check_classes, load_network
+from sdnjax.commands.trained import Step, check_classes, load_network
+from sdnjax.data.data_settings import Data, dataset_of
 from sdnjax.data.pipeline.in_order import evaluation_examples
 from sdnjax.data.reading.source import Failures
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import label_space_of
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.files import write_atomically
 from sdnjax.inference.predictor import Predictor
@@ -32,7 +34,7 @@ def evaluate_run(
     workdir: str | Path,
     experiment: Experiment,
     *,
-    step: int | None = None,
+    step: Step = None,
     split: str | None = None,
     out: str | Path | None = None,
     report: Callable[[str], None] = print,
@@ -45,7 +47,7 @@ def evaluate_run(
     Args:
       experiment: the run's own (see `load_experiment`), or that with other settings of
         `data` and `evaluation`.
-      step: of the checkpoint; None for the latest.
+      step: of the checkpoint, or "best"; None for the latest.
       split: None for the experiment's validation split.
       out: the JSON file; None for one in `WORKDIR/evaluation` named after split, step and
         protocol.
@@ -55,6 +57,8 @@ def evaluate_run(
         report = silent
     network = load_network(workdir, experiment, step)
     split = split or experiment.data.val_split
+    if split is None:
+        raise InputError("data.val_split is none: name the split with --split")
     space = label_space_of(experiment.data)
     check_classes(workdir, network.classes, space.classes)
     data = experiment.data
@@ -67,16 +71,23 @@ def evaluate_run(
         split=split,
         report=report,
     )
+    where = f" of {data.dir}" if data.dir is not None else ""
+    report(
+        f"step {network.step} of {workdir} on {dataset_of(data).name}{where}, {split}: "
+        f"{results['images']} image(s)"
+    )
     report(format_table(results, network.classes))
     report(
         f"compiled for {predictor.compilations['network']} size(s) of the network's input, and "
         f"{predictor.compilations['resampling']} pieces that resize and average"
     )
     if jax.process_index() == 0:
-        name = f"{split}_{network.step}_{protocol_name(experiment.evaluation)}.json"
-        out = Path(out or Path(workdir) / "evaluation" / name)
         settings = {"split": split, "step": network.step, "classes": list(network.classes)}
+        settings |= {"data": _scored_data(data)}
         settings |= {"evaluation": to_dict(experiment.evaluation)}
+        name = f"{split}_{network.step}_{protocol_name(experiment.evaluation)}"
+        folder = Path(workdir) / "evaluation"
+        out = _free_name(folder, name, settings) if out is None else Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, json.dumps({**settings, "results": results}, indent=1) + "\n")
         confusion = metrics["MeanIoU"].confusion
@@ -85,6 +96,27 @@ def evaluate_run(
         save_png(beside.with_suffix(".png"), confusion_picture(confusion, network.classes))
         report(f"written to {out} and {beside.stem}.csv, .png")
     return results
+
+
+def _scored_data(data: Data) -> dict[str, Any]:
+    """What tells one set of pictures from another."""
+    return {"name": dataset_of(data).name, "dir": data.dir and str(Path(data.dir).resolve())}
+
+
+def _free_name(folder: Path, name: str, settings: dict[str, Any]) -> Path:
+    """`NAME.json`, or `NAME_2.json` and on, where scores of other pictures or settings have it."""
+    wanted = json.loads(json.dumps(settings))
+    for number in itertools.count(1):
+        path = folder / (f"{name}.json" if number == 1 else f"{name}_{number}.json")
+        try:
+            there = json.loads(path.read_text())
+        except FileNotFoundError:
+            return path
+        except (OSError, ValueError):
+            continue
+        if isinstance(there, dict) and all(there.get(key) == wanted[key] for key in wanted):
+            return path
+    raise AssertionError("there is always a next number")
 
 
 def score_split(
@@ -115,13 +147,18 @@ def score_split(
     return metrics, metrics.compute() | {"skipped_images": len(examples.failures)}
 
 
-def try_evaluation(predictor: Predictor, abstract: Any, experiment: Experiment, k: int) -> None:
+def try_evaluation(
+    predictor: Predictor, abstract: Any, experiment: Experiment, k: int
+) -> dict[str, Any] | None:
     """What evaluation would stumble over, told before training: its settings, the first picture of
     the split, and whether the network takes pictures of that size.
 
     Args:
       abstract: shapes and types of the network's variables.
       k: number of classes.
+
+    Returns scores of that picture, as if everything were predicted as class 0, for their names;
+    None if there is no picture that can be read.
 
     Raises: InputError that names the setting or the file.
     """
@@ -135,7 +172,9 @@ def try_evaluation(predictor: Predictor, abstract: Any, experiment: Experiment, 
         for example in itertools.islice(examples, 1):
             predictor.check(abstract, example.image.shape[:2])
             metrics = empty_metrics(k, experiment.evaluation)
-            metrics.update(example.label, np.zeros_like(example.label), example.name).compute()
+            zeros = np.zeros_like(example.label)
+            return metrics.update(example.label, zeros, example.name).compute()
+    return None
 
 
 def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -> None:

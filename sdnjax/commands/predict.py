@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sdnjax.commands.submission import FORMATS, check_names, class_values
-from sdnjax.commands.trained import load_network
+from sdnjax.commands.trained import Step, load_network
 from sdnjax.data.data_settings import Data, wants_superpixels
 from sdnjax.data.preparing.slic import require_scikit_image, slic
 from sdnjax.data.reading.images import read_image
@@ -27,7 +27,7 @@ def predict_pictures(
     pictures: Sequence[str | Path],
     out: str | Path,
     *,
-    step: int | None = None,
+    step: Step = None,
     opacity: float = 0.5,
     format: str | None = None,
     report: Callable[[str], None] = tqdm.write,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from sdnjax.commands.evaluate import report_failures, score_split, silent, try_evaluation
+from sdnjax.commands.initial import first_state
 from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
-from sdnjax.commands.workdir import describe_run, open_workdir
+from sdnjax.commands.workdir import check_workdir, describe_run, open_workdir, recorded_steps
 from sdnjax.data.data_settings import wants_superpixels
 from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.data.sets.label_space import LabelSpace
@@ -23,6 +24,7 @@ from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.recipe import Recipe
+from sdnjax.training.best import Best, history, score, waited
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
     describe,
@@ -56,29 +58,23 @@ def train(
     workdir, experiment = Path(workdir), experiment.resolved()
     if jax.process_index() > 0:
         report = silent
-    train_source = open_source(experiment.data, experiment.data.train_split)
-    val_source = open_source(experiment.data, experiment.data.val_split)
-    space = train_source.label_space
-    recipe = experiment.build(space.num_classes)
-    _check_superpixels(experiment, recipe)
-    recipe.check()
-    mesh = data_mesh(experiment.batch_size)
-    predictor = Predictor(recipe.network, experiment.evaluation, recipe.normalization)
-    abstract = recipe.abstract_state().variables
-    try_evaluation(predictor, abstract, experiment, space.num_classes)
-    open_workdir(workdir, experiment, resume=resume, overwrite=overwrite)
-    state = _first_state(recipe, workdir, space.classes, mesh)
+    ready = _ready(experiment)
+    space, recipe, mesh = ready.space, ready.recipe, ready.mesh
+    state = _begin(ready, workdir, report, resume=resume, overwrite=overwrite)
     start = int(state.step)
     report(
         f"{experiment.name}: {experiment.network_title}, "
-        f"{count_parameters(state.params) / 1e6:.2f} M parameters; {len(train_source)} images to "
-        f"train, {len(val_source)} to validate; {jax.device_count()} device(s); "
-        f"from step {start} to {experiment.steps} in {workdir}"
+        f"{count_parameters(state.params) / 1e6:.2f} M parameters; {ready.images}; "
+        f"{jax.device_count()} device(s); from step {start} to {experiment.steps} in {workdir}"
     )
-    if start >= experiment.steps:
-        report(f"{workdir} is finished; eval.py evaluates it, predict.py uses it")
+    if has_ended(experiment, workdir, state):
+        report(
+            f"{workdir} is finished; eval.py evaluates it, predict.py uses it, --resume with more "
+            "--steps goes on"
+        )
         return state
 
+    best = _best(experiment, workdir, start, space)
     batches = train_batches(
         experiment.data,
         seed=experiment.seed,
@@ -104,22 +100,85 @@ def train(
             steps=experiment.steps,
             checkpoints=checkpoints,
             log=log,
-            evaluate=_validation(experiment, predictor, space, report),
+            evaluate=_validation(ready, best, report) if experiment.data.val_split else None,
             evaluate_every=experiment.evaluate_every,
             checkpoint_every=experiment.checkpoint_every,
             log_every=experiment.log_every,
             report=report,
             explain=functools.partial(explain_waiting, data=experiment.data),
             learning_rate=learning_rate_of(experiment.optimizer, experiment.steps),
+            enough=lambda: best is not None and best.enough,
         )
     finally:
         batches.close()
         checkpoints.close()
+        if best is not None:
+            best.close()
         if log is not None:
             log.close()
     report_failures(batches.failures, report)
-    if int(state.step) < experiment.steps:
+    if best is not None and best.enough:
+        report(f"ended at step {int(state.step)}: {_patience(experiment)}")
+    elif int(state.step) < experiment.steps:
         report(f"stopped at step {int(state.step)}, saved; --resume goes on from there")
+    return state
+
+
+class _Ready(NamedTuple):
+    """A run before anything of it is written."""
+
+    experiment: Experiment
+    space: LabelSpace
+    recipe: Recipe
+    mesh: Mesh
+    predictor: Predictor
+    images: str  # how many, in words
+
+
+def _ready(experiment: Experiment) -> _Ready:
+    """Opens the data, builds the network and tries the validation: what can be refused is."""
+    split = experiment.data.val_split
+    train_source = open_source(experiment.data, experiment.data.train_split)
+    val_source = None if split is None else open_source(experiment.data, split)
+    space = train_source.label_space
+    recipe = experiment.build(space.num_classes)
+    _check_superpixels(experiment, recipe)
+    recipe.check()
+    mesh = data_mesh(experiment.batch_size)
+    predictor = Predictor(recipe.network, experiment.evaluation, recipe.normalization)
+    validated = "none"
+    if val_source is not None:
+        validated = str(len(val_source))
+        abstract = recipe.abstract_state().variables
+        seen = try_evaluation(predictor, abstract, experiment, space.num_classes)
+        if experiment.keep_best is not None and seen is not None:
+            score(seen, experiment.keep_best)
+    images = f"{len(train_source)} images to train, {validated} to validate"
+    return _Ready(experiment, space, recipe, mesh, predictor, images)
+
+
+def _begin(
+    ready: _Ready,
+    workdir: Path,
+    report: Callable[[str], None],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> TrainState:
+    """Opens the work directory; the state there, or the first one."""
+    experiment, classes = ready.experiment, ready.space.classes
+    if jax.process_index() == 0:
+        check_workdir(workdir, experiment, resume=resume, overwrite=overwrite)
+    if resume and finished_steps(workdir / "checkpoints"):
+        before = recorded_steps(workdir)
+        open_workdir(workdir, experiment, resume=True)
+        state = _latest_state(ready.recipe, workdir, classes, ready.mesh)
+        if before not in (None, experiment.steps):
+            report(_longer(experiment, before, int(state.step)))
+        return state
+    # The source of its weights may not fit, so the directory is made after it.
+    state = first_state(experiment, ready.recipe, classes, ready.mesh, report)
+    open_workdir(workdir, experiment, resume=resume, overwrite=overwrite)
     return state
 
 
@@ -133,33 +192,83 @@ def _check_superpixels(experiment: Experiment, recipe: Recipe) -> None:
         )
 
 
-def _first_state(recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: Mesh) -> TrainState:
-    """The latest checkpoint's state, or a new one."""
-    directory = workdir / "checkpoints"
-    if not finished_steps(directory):
-        return recipe.new_state(mesh)
-    path = find_checkpoint(directory)
+def has_ended(experiment: Experiment, workdir: str | Path, state: TrainState) -> bool:
+    """Whether a run is over: at its last step, or because nothing became better."""
+    if int(state.step) >= experiment.steps:
+        return True
+    sign = 1.0 if experiment.best_is == "highest" else -1.0
+    seen = [e for e in history(Path(workdir) / "best") if e["step"] <= int(state.step)]
+    return experiment.stop_after is not None and waited(seen, sign) >= experiment.stop_after
+
+
+def _latest_state(
+    recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: Mesh
+) -> TrainState:
+    """The latest checkpoint's state."""
+    path = find_checkpoint(workdir / "checkpoints")
     check_classes(workdir, tuple(describe(path)["classes"]), classes)
     return restore_state(path, recipe.placed(mesh))
 
 
+def _longer(experiment: Experiment, steps_before: int, start: int) -> str:
+    """What another number of steps does to a run in its middle."""
+    said = f"steps was {steps_before}, now {experiment.steps}"
+    old, new = (
+        learning_rate_of(experiment.optimizer, steps) for steps in (steps_before, experiment.steps)
+    )
+    if old is None or new is None:
+        return said
+    return f"{said}: the learning rate at step {start} is {new(start):.3g}, it was {old(start):.3g}"
+
+
+def _best(experiment: Experiment, workdir: Path, start: int, space: LabelSpace) -> Best | None:
+    if experiment.keep_best is None:
+        return None
+    return Best(
+        workdir / "best",
+        experiment.keep_best,
+        highest=experiment.best_is == "highest",
+        patience=experiment.stop_after,
+        start_step=start,
+        description=describe_run(experiment, space),
+    )
+
+
+def _patience(experiment: Experiment) -> str:
+    return (
+        f"{experiment.keep_best} has not become better for {experiment.stop_after} validation(s); "
+        "--step best uses the best one"
+    )
+
+
 def _validation(
-    experiment: Experiment, predictor: Predictor, space: LabelSpace, report: Callable[[str], None]
+    ready: _Ready, best: Best | None, report: Callable[[str], None]
 ) -> Callable[[TrainState], dict[str, Any]]:
+    experiment, split = ready.experiment, ready.experiment.data.val_split
+    assert split is not None
+
     def validate(state: TrainState) -> dict[str, Any]:
         _, results = score_split(
-            predictor,
+            ready.predictor,
             state.variables,
             experiment,
-            space=space,
-            split=experiment.data.val_split,
+            space=ready.space,
+            split=split,
             report=report,
         )
-        boundary = "  ".join(f"F({k}) {v:.4f}" for k, v in results["boundary_f"].items())
+        boundary = "  ".join(f"F({k}) {_written(v)}" for k, v in results["boundary_f"].items())
         report(
-            f"validation at step {int(state.step)}: mIoU {results['mIoU']:.4f}  "
-            f"pixel accuracy {results['pixel_accuracy']:.4f}  {boundary}"
+            f"validation at step {int(state.step)}: mIoU {_written(results['mIoU'])}  "
+            f"pixel accuracy {_written(results['pixel_accuracy'])}  {boundary}"
         )
+        if results["mIoU"] is None:
+            report(f"no pixel of {split} has a label, so scores are not defined")
+        if best is not None and (said := best.offer(state, results)) is not None:
+            report(said)
         return results
 
     return validate
+
+
+def _written(score: float | None) -> str:
+    return "not defined" if score is None else f"{score:.4f}"

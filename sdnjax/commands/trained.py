@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,10 @@ from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment, experiment_from_dict
 from sdnjax.recipe import with_shardings
 from sdnjax.settings import differences
-from sdnjax.training.checkpoints import describe, find_checkpoint, load_items
+from sdnjax.training.checkpoints import describe, find_checkpoint, finished_steps, load_items
+
+# Which checkpoint of a run: that of a step, the best one, or the latest.
+Step = int | Literal["best"] | None
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Trained:
 
 
 def load_network(
-    workdir: str | Path, experiment: Experiment | None = None, step: int | None = None
+    workdir: str | Path, experiment: Experiment | None = None, step: Step = None
 ) -> Trained:
     """Loads the network of a run: parameters and batch-norm statistics, nothing else.
 
@@ -40,12 +43,15 @@ def load_network(
       workdir: of a run that has saved a checkpoint.
       experiment: the run's own (see `load_experiment`, which None calls), or that with other
         settings of data and evaluation.
-      step: of the checkpoint; None for the latest.
+      step: of the checkpoint, "best" for that with the best score; None for the latest.
 
     Raises: InputError if the checkpoint holds another network than the experiment describes.
     """
     experiment = load_experiment(workdir) if experiment is None else experiment
-    path = find_checkpoint(Path(workdir) / "checkpoints", step)
+    if step == "best":
+        path = _best_checkpoint(Path(workdir))
+    else:
+        path = find_checkpoint(Path(workdir) / "checkpoints", step)
     description = describe(path)
     _check_network(path, description["experiment"], experiment)
     classes = tuple(description["classes"])
@@ -54,6 +60,12 @@ def load_network(
     variables = load_items(path, with_shardings(recipe.abstract_state(), place).variables)
     palette = tuple(tuple(colour) for colour in description["palette"])
     return Trained(experiment, recipe.network, variables, classes, palette, int(path.name))
+
+
+def _best_checkpoint(workdir: Path) -> Path:
+    if not finished_steps(workdir / "best"):
+        raise InputError(f"{workdir} has no best checkpoint: it was trained without keep_best")
+    return find_checkpoint(workdir / "best")
 
 
 def check_classes(workdir: str | Path, ours: tuple[str, ...], theirs: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ code/            the configuration file and its modules, if the experiment has o
 runs.json        each start of it: when, command, versions, devices, git commit
 metrics.jsonl    one line per logged step and per validation
 checkpoints/     see sdnjax.training.checkpoints
+best/            the checkpoint with the best score, and the scores of all validations
 tensorboard/     the same metrics as event files
 evaluation/      what eval.py wrote
 predictions/     what predict.py wrote
@@ -36,7 +37,7 @@ from sdnjax.files import write_atomically
 from sdnjax.settings import differences, own_objects, to_dict
 from sdnjax.training.checkpoints import finished_steps
 
-_OURS = ("config.json", "code", "runs.json", "metrics.jsonl", "checkpoints", "tensorboard")
+_OURS = ("config.json", "code", "runs.json", "metrics.jsonl", "checkpoints", "best", "tensorboard")
 
 
 def open_workdir(
@@ -44,17 +45,27 @@ def open_workdir(
 ) -> None:
     """Makes the directory ready for a run of `experiment`, or explains why it is not.
 
-    Raises:
-      InputError: it holds a run and neither `resume` nor `overwrite` was asked for; it
-        holds another experiment; it holds something that is no run.
+    Raises: InputError as `check_workdir`, and if it cannot be written.
     """
     if jax.process_index() == 0:  # of several processes, one looks and writes
-        _prepare(Path(path), experiment, resume, overwrite)
+        check_workdir(path, experiment, resume=resume, overwrite=overwrite)
+        _prepare(Path(path), experiment, overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("work directory")
 
 
-def _prepare(path: Path, experiment: Experiment, resume: bool, overwrite: bool) -> None:
+def check_workdir(
+    path: str | Path, experiment: Experiment, *, resume: bool = False, overwrite: bool = False
+) -> None:
+    """Explains why a run of `experiment` cannot begin or go on in the directory, if it cannot.
+
+    A run that goes on may have other `steps` than it had.
+
+    Raises:
+      InputError: it holds a run and neither `resume` nor `overwrite` was asked for; it
+        holds another experiment; it holds something that is no run.
+    """
+    path = Path(path)
     saved = path / "config.json"
     if path.exists() and not path.is_dir():
         raise InputError(f"work directory {path} is a file: name a folder with --workdir")
@@ -62,6 +73,10 @@ def _prepare(path: Path, experiment: Experiment, resume: bool, overwrite: bool) 
         _check_same_run(path, experiment, resume)
     elif path.is_dir() and any(path.iterdir()) and not saved.is_file():
         raise InputError(f"{path} is not empty and holds no run: name another --workdir")
+
+
+def _prepare(path: Path, experiment: Experiment, overwrite: bool) -> None:
+    saved = path / "config.json"
     code = {} if experiment.code is None else sources(experiment.code)  # it may lie in path/code
     if saved.is_file() and overwrite:
         for name in _OURS:
@@ -112,6 +127,12 @@ def load_experiment(
     base = load_config(config, Experiment).resolved()
     experiment = experiment_from_dict(values, where, base)
     return dataclasses.replace(experiment, code=Path(config).resolve())
+
+
+def recorded_steps(path: str | Path) -> int | None:
+    """The number of steps that the run in a directory was to have."""
+    values, _ = _read_config(Path(path))
+    return values.get("steps")
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -215,6 +236,8 @@ def _check_same_run(path: Path, experiment: Experiment, resume: bool) -> None:
     values, record = _read_config(path)
     try:
         there = experiment_from_dict(values, str(path / "config.json"), experiment)
+        if resume:
+            there = dataclasses.replace(there, steps=experiment.steps)
         changed = differences(there, experiment)
     except InputError as error:
         changed = [str(error)]
@@ -229,7 +252,12 @@ def _check_same_run(path: Path, experiment: Experiment, resume: bool) -> None:
         progress = f"saved up to step {steps[-1]}" if steps else "nothing saved yet"
         raise InputError(
             f"{path} holds this run already ({progress} of {experiment.steps}): "
-            "--resume goes on, --overwrite starts anew"
+            "--resume goes on, with --steps N to another last step, --overwrite starts anew"
+        )
+    steps = finished_steps(path / "checkpoints")
+    if steps and steps[-1] > experiment.steps:
+        raise InputError(
+            f"{path} is saved up to step {steps[-1]}, which is more than steps {experiment.steps}"
         )
     files, now = ((r or {"files": {}})["files"] for r in (record, code_record(experiment)))
     edited = sorted(name for name in files | now if files.get(name) != now.get(name))

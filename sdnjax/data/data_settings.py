@@ -41,7 +41,7 @@ class Data:
         run_only=True,
     )
     train_split: str = setting("train", "split that is trained on")
-    val_split: str = setting("val", "split that is evaluated")
+    val_split: str | None = setting("val", "split that is evaluated; none: training goes without")
     crop_size: tuple[int, int] = setting(
         (96, 96), "height,width of a training crop in pixels", least=1
     )
@@ -84,7 +84,7 @@ class Data:
         check_types(self)
         dataset_of(self)  # an unknown name is reported with the nearest one
         self._require("train_split", bool(self.train_split), "name a split")
-        self._require("val_split", bool(self.val_split), "name a split")
+        self._require("val_split", self.val_split != "", "name a split, or be none")
         self._require("crop_size", _positive(self.crop_size, 2), "be two positive integers")
         if self.base_size is not None:
             self._require("base_size", _positive(self.base_size, 2), "be two positive integers")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_UNDEFINED = "–"
+_UNDEFINED = "-"
 
 # What scores are called in the heads of columns and in the summary, where it is not their name
 # with spaces.

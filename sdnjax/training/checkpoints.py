@@ -108,6 +108,17 @@ def describe(path: str | Path) -> dict[str, Any]:
     return _read_seal(Path(path))["description"]
 
 
+def abstract_variables(path: Path) -> dict[str, Any]:
+    """Shapes and types of the network's variables that a checkpoint holds."""
+    metadata = ocp.checkpointables_metadata(path.absolute()).metadata
+    found = {name: metadata[name] for name in ("params", "batch_stats") if name in metadata}
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+        found,
+        is_leaf=lambda x: hasattr(x, "shape"),
+    )
+
+
 def load_items(path: str | Path, abstract: dict[str, Any]) -> dict[str, Any]:
     """Loads the items that `abstract` names, after checking their files' digests.
 

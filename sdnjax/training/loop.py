@@ -37,6 +37,7 @@ def fit(
     report: Callable[[str], None] = tqdm.write,
     explain: Callable[[dict[str, float]], str] | None = None,
     learning_rate: Callable[[int], Any] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Trains from `state.step` to `steps`, or to the step at which it is asked to stop.
 
@@ -51,6 +52,7 @@ def fit(
       explain: makes words of the seconds spent on making and transferring batches, for lines
         of steps that waited for them.
       learning_rate: of the step after t steps, for the log.
+      enough: asked after each evaluation; if so the run ends there, as at its last step.
 
     The batch of the next step is fetched and transferred while a step runs. Returns the last
     state. Ctrl-C or SIGTERM ends the step at hand, saves and returns: the
@@ -101,6 +103,8 @@ def fit(
                     results = evaluate(state)
                 if log is not None:
                     log.write(at, {"val": results})
+                if enough():
+                    break
             if stop_asked(at):
                 break
         if saved < at:

@@ -10,6 +10,7 @@ from sdnjax.data.data_settings import Data, wants_superpixels
 from sdnjax.data.reading.examples import Example
 from sdnjax.data.reading.source import Failures, Source, load_example
 from sdnjax.data.sources import open_source
+from sdnjax.errors import InputError
 
 
 class EvaluationExamples(Iterator[Example]):
@@ -94,7 +95,10 @@ def evaluation_examples(
     """
     if not 0 <= process_index < process_count:
         raise ValueError(f"process {process_index} of {process_count}")
-    return EvaluationExamples(data, split or data.val_split, process_index, process_count, extras)
+    split = split or data.val_split
+    if split is None:
+        raise InputError("data.val_split is none: name the split that is to be evaluated")
+    return EvaluationExamples(data, split, process_index, process_count, extras)
 
 
 def _present(future: Future[Example | None]) -> Iterator[Example]:
