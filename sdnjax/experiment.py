@@ -177,6 +177,7 @@ class Experiment:
             seed=self.seed,
             augment=augment,
             state_sharding=self.state_sharding,
+            rules=optimizer.rules if isinstance(optimizer, Optimizer) else (),
         )
 
 

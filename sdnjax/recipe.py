@@ -7,6 +7,7 @@ that each of them means the same network, loss, optimizer, state and step.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from sdnjax.losses import CrossEntropy, MaskMatching, Objective
 from sdnjax.models import MaskClassifier
 from sdnjax.models.inputs import abstract_inputs, blank_inputs, inputs_of
 from sdnjax.ops.normalization import Normalization
+from sdnjax.training.parameter_rules import ParameterRule, keeps_statistics
 from sdnjax.training.sharding import StateSharding, replicate, shardings_of
 from sdnjax.training.state import TrainState, create_state
 from sdnjax.training.step import Batch, TrainStep, compile_step, make_train_step
@@ -40,6 +42,7 @@ class Recipe:
       seed: decides initial values and dropout.
       augment: what the devices make of a batch as read, or None if the host has done it.
       state_sharding: how the state lies on a mesh.
+      rules: those that the optimizer follows; batch norms of a frozen part are frozen too.
     """
 
     network: nn.Module
@@ -51,6 +54,7 @@ class Recipe:
     seed: int = 0
     augment: Callable[[Batch], Batch] | None = None
     state_sharding: StateSharding = replicate
+    rules: tuple[ParameterRule, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -67,6 +71,7 @@ class Recipe:
             seed=self.seed,
             normalization=self.normalization,
             augment=self.augment,
+            frozen=functools.partial(keeps_statistics, self.rules),
         )
 
     def init_variables(self) -> Any:

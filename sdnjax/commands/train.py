@@ -35,6 +35,7 @@ from sdnjax.training.checkpoints import (
 from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog
 from sdnjax.training.optimizer import learning_rate_of
+from sdnjax.training.parameter_rules import groups
 from sdnjax.training.sharding import data_mesh
 from sdnjax.training.state import TrainState
 
@@ -67,6 +68,8 @@ def train(
         f"{count_parameters(state.params) / 1e6:.2f} M parameters; {ready.images}; "
         f"{jax.device_count()} device(s); from step {start} to {experiment.steps} in {workdir}"
     )
+    for line in groups(recipe.rules, state.params) if recipe.rules else ():
+        report(line)
     if has_ended(experiment, workdir, state):
         report(
             f"{workdir} is finished; eval.py evaluates it, predict.py uses it, --resume with more "

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import optax
 
 from sdnjax.settings import check_types, setting
+from sdnjax.training.parameter_rules import ParameterRule, with_rules
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Optimizer:
     b2: float = setting(0.999, "AdamW's decay of the second moment", least=0, below=1)
     clip_norm: float | None = setting(
         None, "largest global norm of the gradient; none: no limit", above=0
+    )
+    rules: tuple[ParameterRule, ...] = setting(
+        (), "ParameterRule(…) for single parameters: factors of rate and decay, or frozen"
     )
 
     def __post_init__(self) -> None:
@@ -67,11 +71,24 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
     SGD: `g ← g + wd·w; m ← μ·m + g; w ← w − lr·m` (decay enters the momentum). AdamW:
     decay is decoupled. Both decay every parameter.
     """
+    if not config.rules:
+        return _whole(config, steps, optax.add_decayed_weights(config.weight_decay))
+
+    def optimizer(decay: optax.GradientTransformation) -> optax.GradientTransformation:
+        return _whole(config, steps, decay)
+
+    return with_rules(config.rules, config.weight_decay, optimizer)
+
+
+def _whole(
+    config: Optimizer, steps: int, decay: optax.GradientTransformation
+) -> optax.GradientTransformation:
     schedule = poly_schedule(config, steps)
     parts = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
     if config.kind == "sgd":
-        parts.append(optax.add_decayed_weights(config.weight_decay))
-        parts.append(optax.sgd(schedule, momentum=config.momentum or None))
+        parts += [decay, optax.sgd(schedule, momentum=config.momentum or None)]
     else:
-        parts.append(optax.adamw(schedule, config.b1, config.b2, weight_decay=config.weight_decay))
+        # What optax.adamw is made of.
+        adam = optax.scale_by_adam(config.b1, config.b2)
+        parts.append(optax.chain(adam, decay, optax.scale_by_learning_rate(schedule)))
     return optax.chain(*parts)

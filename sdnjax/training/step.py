@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from sdnjax.losses import Mean, Objective, total_loss
 from sdnjax.models.inputs import inputs_of, select_inputs
+from sdnjax.models.layers import BatchNorm
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.normalization import Normalization
 from sdnjax.training.sharding import replicated, split_by_batch
@@ -32,6 +33,7 @@ def make_train_step(
     seed: int,
     normalization: Normalization,
     augment: Callable[[Batch], Batch] | None = None,
+    frozen: Callable[[str], bool] = lambda path: False,
 ) -> TrainStep:
     """Builds the step for `jax.jit`.
 
@@ -40,6 +42,8 @@ def make_train_step(
     holds what that function makes those of, on each device of its own rows.
     Metrics are scalars: `loss`, `loss_NAME` for each term of the losses, `gradient_norm`,
     `pixel_accuracy` (of the training crops, void left out).
+
+    `frozen` tells of a batch norm's path whether it uses its running statistics and keeps them.
     """
     if not losses:
         raise ValueError("there is nothing to train for: losses is empty")
@@ -53,14 +57,15 @@ def make_train_step(
         apply: Callable[..., Any] = network.apply
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
-            outputs, changed = apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                batch["image"],
-                train=True,
-                rngs={"dropout": dropout},
-                mutable=["batch_stats"],
-                **extras,
-            )
+            with nn.intercept_methods(functools.partial(_freeze, frozen)):
+                outputs, changed = apply(
+                    {"params": params, "batch_stats": state.batch_stats},
+                    batch["image"],
+                    train=True,
+                    rngs={"dropout": dropout},
+                    mutable=["batch_stats"],
+                    **extras,
+                )
             loss, terms = total_loss(losses, outputs, batch)
             accuracy = pixel_accuracy(outputs["logits"], batch["label"]).value()
             metrics = {**terms, "pixel_accuracy": accuracy}
@@ -79,6 +84,20 @@ def make_train_step(
         return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
 
     return step
+
+
+def _freeze(
+    frozen: Callable[[str], bool],
+    call: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    keywords: dict[str, Any],
+    context: nn.module.InterceptorContext,
+) -> Any:
+    """Calls a method, that of a frozen batch norm as in evaluation."""
+    module = context.module
+    if isinstance(module, BatchNorm) and frozen("/".join(module.path)):
+        keywords = {**keywords, "train": False}
+    return call(*arguments, **keywords)
 
 
 def compile_step(step: TrainStep, mesh: Mesh, state: Any = None) -> TrainStep:
