@@ -8,7 +8,10 @@ For each picture NAME.jpg it writes NAME_overlay.png (the classes in colour over
 and NAME_labels.png (class indices, with the colours as palette), and once legend.png. It needs
 the work directory alone, not the data set.
 
-With --format it writes what a test server takes instead: NAME.png for each picture, at its own
+Folders are searched at every depth. Nothing is overwritten but what predict.py has written itself.
+
+With --format probabilities it writes NAME_probabilities.npy, float16 [H, W, K]; with another what a
+test server takes: NAME.png for each picture, at its own
 size, holding Cityscapes' label ids (pictures are found in the folders of cities too) or 1…150 for
 ADE20K.
 """
@@ -43,7 +46,11 @@ def main() -> None:
         type=Path,
         help="folder to write to [WORKDIR/predictions, with --format WORKDIR/FORMAT]",
     )
-    parser.add_argument("--format", choices=tuple(FORMATS), help="files for a test server")
+    parser.add_argument(
+        "--format",
+        choices=("probabilities", *FORMATS),
+        help="probabilities of all classes, or files for a test server",
+    )
     add_step(parser)
     parser.add_argument("--opacity", type=float, default=0.5, help="of the colours [0.5]")
     add_protocol(parser)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,21 @@ from tqdm import tqdm
 
 from sdnjax.data.data_settings import Data, dataset_of
 from sdnjax.data.pipeline.batches import train_batches
+from sdnjax.data.reading.images import orientation_of
 from sdnjax.data.reading.source import Failures, Source
 from sdnjax.data.reading.statistics import Statistics
+from sdnjax.data.sets.folder import left_out
+from sdnjax.data.sets.items import Encoded
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from sdnjax.files import write_atomically
-from sdnjax.visualize import colorize, legend, overlay, panel, save_png
+from sdnjax.ops.labels import IGNORE
+from sdnjax.visualize import colorize, legend, overlay, panel, save_png, shown
 
 SHOWN = 6  # augmented samples in the picture
+_DULL = 16  # fewer grey levels than this between the darkest and the brightest value
+Notes = dict[str, list[str]]
 _SIDE = 512  # longest side of one of them there
 
 
@@ -47,9 +53,11 @@ def check_split(
     Returns what the JSON holds. Raises: InputError if the split cannot be opened at all.
     """
     out = Path(out)
-    source = open_source(data, split)
-    statistics, failures = read_all(source, data.workers)
-    results = summary(data, split, source, statistics, failures)
+    # A file without its partner is one more that cannot be used.
+    source = open_source(dataclasses.replace(data, on_bad_image="skip"), split)
+    statistics, failures, notes = read_all(source, data.workers)
+    results = summary(data, split, source, statistics, failures) | {"notes": notes}
+    results["left_out"] = [str(file) for file in _left_out(data, split)]
     for line in describe(results):
         report(line)
     space = source.label_space
@@ -61,19 +69,28 @@ def check_split(
     return results
 
 
-def read_all(source: Source, workers: int) -> tuple[Statistics, Failures]:
-    """Statistics of the readable examples, and what is wrong with the others."""
+def read_all(source: Source, workers: int) -> tuple[Statistics, Failures, Notes]:
+    """Statistics of the readable examples, what is wrong with the others, and what may be."""
     failures, classes = Failures(), source.label_space.num_classes
+    notes: Notes = {"turned": [], "dull": [], "void": []}
 
     def one(index: int) -> Statistics | None:
         try:
-            example = source[index]
+            files = source.read(index)
+            turned = isinstance(files, Encoded) and orientation_of(files.image) != 1
+            example = source.decode(files)
         except InputError as error:
             failures.add(source.name(index), str(error))
             return None
+        if turned:
+            notes["turned"].append(example.name)
+        if example.image.max() - int(example.image.min()) < _DULL:
+            notes["dull"].append(f"{example.name} ({example.image.min()} to {example.image.max()})")
+        if (example.label == IGNORE).all():
+            notes["void"].append(example.name)
         return Statistics.of(example.image, example.label, classes)
 
-    total = Statistics.empty(classes)
+    total = Statistics.empty(classes, source.pixels.channels)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="sdnjax-check")
     try:
         found: Iterator[Statistics | None] = pool.map(one, range(len(source)))
@@ -82,7 +99,7 @@ def read_all(source: Source, workers: int) -> tuple[Statistics, Failures]:
                 total = total + statistics
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    return total, failures
+    return total, failures, {kind: sorted(names) for kind, names in notes.items()}
 
 
 def summary(
@@ -105,6 +122,7 @@ def summary(
     return {
         "data": data_set.name,
         "split": split,
+        "exif_orientation": data.pixels.orientation,
         "examples": len(source),
         "published": data_set.counts.get(split),
         "unusable": failures.messages,
@@ -127,6 +145,9 @@ def describe(results: dict[str, Any]) -> Iterator[str]:
     for message in unusable.values():
         yield f"unusable: {message}"
     yield f"{len(unusable):,} cannot be used" if unusable else "all of them can be used"
+    if left := results.get("left_out"):
+        yield f"{len(left):,} file(s) are neither picture nor label and left out: {_few(left)}"
+    yield from _doubts(results)
     if len(unusable) == examples:
         return
     sizes = results["sizes"]
@@ -137,7 +158,8 @@ def describe(results: dict[str, Any]) -> Iterator[str]:
         found, used = (
             ", ".join(f"{x:.1f}" for x in results[key]) for key in (name, f"normalised_with_{name}")
         )
-        yield f"{name} of red, green, blue: {found} (normalised with {used})"
+        bands = "red, green, blue" if len(results[name]) == 3 else "the bands"
+        yield f"{name} of {bands}: {found} (normalised with {used})"
     width = max(len(c["class"]) for c in results["classes"])
     yield f"{'class'.ljust(width)}   share of labelled pixels   images"
     for c in results["classes"]:
@@ -145,6 +167,38 @@ def describe(results: dict[str, Any]) -> Iterator[str]:
         share = f"{100 * c['share']:.3f} %"
         yield f"{c['class'].ljust(width)}   {share:>24}   {c['images']:>6,}{missing}"
     yield f"void: {100 * results['void']:.2f} % of all pixels"
+
+
+def _doubts(results: dict[str, Any]) -> Iterator[str]:
+    """What may be wrong though it can be read."""
+    notes = results.get("notes", {})
+    if names := notes.get("turned"):
+        upright = results["exif_orientation"] == "upright"
+        how = "turned upright" if upright else "read as they are stored"
+        yield (
+            f"{len(names):,} picture(s) are stored turned (EXIF orientation) and {how}: "
+            f"{_few(names)}; if their labels do not fit, set --data.exif_orientation "
+            f"{'stored' if upright else 'upright'}"
+        )
+    if names := notes.get("dull"):
+        yield (
+            f"ATTENTION: {len(names):,} picture(s) are nearly of one colour, values of 0-255: "
+            f"{_few(names)}; does --data.value_range fit?"
+        )
+    if names := notes.get("void"):
+        yield f"ATTENTION: {len(names):,} label(s) are void everywhere: {_few(names)}"
+    if results["void"] == 1.0:
+        yield "ATTENTION: no pixel has a class: do the values of classes.csv fit the label files?"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+def _left_out(data: Data, split: str) -> list[Path]:
+    if data.name != "folder" or data.dir is None:
+        return []
+    return left_out(Path(data.dir).expanduser(), split)
 
 
 def samples(data: Data, split: str, space: LabelSpace, seed: int) -> np.ndarray:
@@ -158,6 +212,6 @@ def samples(data: Data, split: str, space: LabelSpace, seed: int) -> np.ndarray:
     rows = []
     for image, label in zip(batch["image"], batch["label"], strict=True):
         picture = np.clip(np.rint(image * std + mean), 0, 255).astype(np.uint8)[::step, ::step]
-        label = label[::step, ::step]
+        picture, label = shown(picture), label[::step, ::step]
         rows.append([picture, colorize(label, palette), overlay(picture, label, palette)])
     return panel(rows, titles=("augmented image", "label", "both"))

@@ -27,7 +27,10 @@ PREDICTION = tuple(
     f"evaluation.{key}"
     for key in ("mode", "resize_to", "window", "stride", "small", "scales", "flip", "size_multiple")
 )
-PICTURES = ("data.mean", "data.std", "data.on_bad_image")
+PICTURES = (
+    *("data.mean", "data.std", "data.on_bad_image", "data.exif_orientation", "data.max_pixels"),
+    *("data.channels", "data.value_range"),
+)
 VALIDATION = (*PICTURES, "data.name", "data.dir", "data.val_split", "data.workers")
 
 

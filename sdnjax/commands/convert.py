@@ -51,6 +51,7 @@ def from_torch(
         ignore=ignore,
         seed=experiment.seed,
         image_size=experiment.data.crop_size,
+        input_channels=None if experiment.data.channels == 3 else experiment.data.channels,
         report=report,
     )
     open_workdir(workdir, experiment, overwrite=overwrite)

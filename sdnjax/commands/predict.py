@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from sdnjax.commands.pictures import claim, find_pictures
 from sdnjax.commands.submission import FORMATS, check_names, class_values
 from sdnjax.commands.trained import Step, load_network
 from sdnjax.data.data_settings import Data, wants_superpixels
 from sdnjax.data.preparing.slic import require_scikit_image, slic
 from sdnjax.data.reading.images import read_image
+from sdnjax.data.reading.pixels import Pixels
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.visualize import legend, overlay, save_png
+from sdnjax.visualize import legend, overlay, save_png, shown
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+# What is written for a picture, the labels or what takes their place first.
+_ENDINGS: dict[str | None, tuple[str, ...]] = {
+    None: ("_labels.png", "_overlay.png"),
+    "probabilities": ("_probabilities.npy",),
+}
 
 
 def predict_pictures(
@@ -35,46 +42,54 @@ def predict_pictures(
     """Segments pictures, for people or for a test server.
 
     Without `format` it writes `NAME_overlay.png` and `NAME_labels.png` of every picture and
-    `legend.png`; with it `NAME.png` alone, in the server's label values.
+    `legend.png`; with "probabilities" `NAME_probabilities.npy`, float16 `[H, W, K]`; with another
+    `NAME.png` alone, in a server's label values. Nothing is overwritten but what an earlier call
+    has written.
 
     Args:
       experiment: the run's own, or that with other settings of `data` and `evaluation`.
       pictures: files, or folders whose images are taken in order of name.
       out: folder to write to.
       opacity: of the overlay's colours.
-      format: None, or one of `submission.FORMATS`.
+      format: None, "probabilities", or one of `submission.FORMATS`.
 
     Returns the label files, one for each picture that could be read.
     """
     if not 0 <= opacity <= 1:
         raise InputError(f"--opacity must lie between 0 and 1, not {opacity:g}")
     out = Path(out)
-    files = find_pictures(
-        [Path(p) for p in pictures], recursive=format is not None and FORMATS[format].recursive
-    )
+    files = find_pictures([Path(p) for p in pictures], report)
     network = load_network(workdir, experiment, step)
-    if format is not None:
-        check_names(format, [file.stem for file in files.values()])
-        values = class_values(format, len(network.classes))
+    server = format if format in FORMATS else None
+    if server is not None:
+        check_names(server, [file.stem for file in files.values()])
+        values = class_values(server, len(network.classes))
         if len({file.stem for file in files.values()}) < len(files):
-            raise InputError(f"--format {format}: two of the pictures have one name")
+            raise InputError(f"--format {server}: two of the pictures have one name")
     data = experiment.data
     predictor = Predictor(network.network, experiment.evaluation, data.normalization)
     variables = predictor.place(network.variables)
+    endings = _ENDINGS.get(format, (".png",))
+    names = [name + ending for name in files for ending in endings]
+    claim(out, [*names, "legend.png"] if format is None else names, files.values())
     if format is None:
         save_png(out / "legend.png", legend(network.classes, network.palette))
     written: list[Path] = []
     failures: list[str] = []
-    # Benchmarks label an image as it is stored; a person wants it the right way up.
-    upright = format is None
-    for name, image in _read(files, experiment.data.on_bad_image, failures, upright):
-        (labels,) = predictor.labels(variables, [image], [_extras(predictor, image, data)])
-        if format is None:
-            file = out / f"{name}_labels.png"
-            save_png(out / f"{name}_overlay.png", overlay(image, labels, network.palette, opacity))
-            save_png(file, labels, network.palette)
+    for name, image in _read(files, data.on_bad_image, failures, _pixels(data, server)):
+        extras = [_extras(predictor, image, data)]
+        file = out / (name + endings[0])
+        if format == "probabilities":
+            (probabilities,) = predictor.probabilities(variables, [image], extras)
+            np.save(file, probabilities.astype(np.float16))
+            labels = probabilities.argmax(-1)
         else:
-            file = out / f"{name}.png"
+            (labels,) = predictor.labels(variables, [image], extras)
+        if format is None:
+            colours = overlay(shown(image), labels, network.palette, opacity)
+            save_png(out / (name + endings[1]), colours)
+            save_png(file, labels, network.palette)
+        elif server is not None:
             save_png(file, values[labels])
         shares = np.bincount(labels.ravel(), minlength=len(network.classes)) / labels.size
         largest = [f"{network.classes[k]} {shares[k]:.0%}" for k in np.argsort(-shares)[:3]]
@@ -97,40 +112,20 @@ def _extras(predictor: Predictor, image: np.ndarray, data: Data) -> dict[str, np
     return {"superpixels": slic(image, data.superpixels)}
 
 
-def find_pictures(paths: Sequence[Path], *, recursive: bool = False) -> dict[str, Path]:
-    """Output name → file. A name that occurs twice keeps its ending, then gets a number.
-
-    `recursive` also takes the pictures in folders of a folder.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = path.rglob("*") if recursive else path.iterdir()
-            inside = sorted(p for p in found if p.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise InputError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
-            files += inside
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise InputError(f"{path}: no such file or folder")
-    stems = [f.stem for f in files]
-    named: dict[str, Path] = {}
-    for file in files:
-        name = file.stem if stems.count(file.stem) == 1 else file.name.replace(".", "_")
-        unique, n = name, 2
-        while unique in named:
-            unique, n = f"{name}_{n}", n + 1
-        named[unique] = file
-    return named
+def _pixels(data: Data, server: str | None) -> Pixels:
+    """How pictures are read: benchmarks label an image as it is stored; a person wants it the
+    right way up."""
+    if server is not None:
+        return dataclasses.replace(data.pixels, orientation="stored")
+    return dataclasses.replace(data.pixels, orientation=data.exif_orientation or "upright")
 
 
 def _read(
-    files: dict[str, Path], on_bad_image: str, failures: list[str], upright: bool
+    files: dict[str, Path], on_bad_image: str, failures: list[str], pixels: Pixels
 ) -> Iterator[tuple[str, np.ndarray]]:
     for name, file in tqdm(files.items(), unit="picture", disable=None):
         try:
-            image = read_image(file, exif_orientation=upright)
+            image = read_image(file, pixels)
         except InputError as error:
             if on_bad_image == "raise":
                 raise

@@ -23,21 +23,20 @@ class Format(NamedTuple):
     """What a server takes: a PNG for each image, of the image's size and with its name.
 
     values: the value of each class. name: what a file's name begins with; the server finds
-    files by it. recursive: whether the test images lie in folders of folders.
+    files by it.
     """
 
     values: Callable[[], np.ndarray]
     name: str
-    recursive: bool
 
 
 FORMATS = {
     # cityscapesScripts searches <city>_123456_123456*.png in all folders; label ids, not train ids.
     "cityscapes": Format(
-        lambda: file_values(label_space("cityscapes")), r"[^_]+_\d{6}_\d{6}(?!\d)", True
+        lambda: file_values(label_space("cityscapes")), r"[^_]+_\d{6}_\d{6}(?!\d)"
     ),
     # The Scene Parsing development kit: the image's name with .png; 1…150, 0 is for no class.
-    "ade20k": Format(lambda: np.arange(1, 151, dtype=np.uint8), r".+", False),
+    "ade20k": Format(lambda: np.arange(1, 151, dtype=np.uint8), r".+"),
 }
 
 

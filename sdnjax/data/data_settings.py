@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Literal
 
+from sdnjax.data.reading.pixels import MOST_PIXELS, Pixels
 from sdnjax.data.sets import DATA_SETS, named
 from sdnjax.data.sets.data_set import DataSet
 from sdnjax.errors import InputError, unknown
@@ -69,11 +70,27 @@ class Data:
         "none: without superpixels",
         least=1,
     )
-    mean: tuple[float, float, float] = setting(
-        (123.675, 116.28, 103.53), "mean of red, green, blue, subtracted from 0-255 values"
+    channels: int = setting(
+        3, "bands of a picture: 3 are red, green, blue; any number in .npy arrays", least=1
     )
-    std: tuple[float, float, float] = setting(
-        (58.395, 57.12, 57.375), "deviation of red, green, blue, divided by after the mean"
+    value_range: tuple[float, float] | None = setting(
+        None,
+        "values that become 0 and 255 (0,4095 for 12 bits), rounded to 256 levels; none: files "
+        "have 8 bits",
+    )
+    exif_orientation: Literal["upright", "stored"] | None = setting(
+        None,
+        "pictures whose camera says that they are to be turned: upright turns them, stored does "
+        "not; none: stored for benchmarks, upright for your own",
+    )
+    max_pixels: int = setting(
+        MOST_PIXELS, "pictures with more pixels are refused", run_only=True, least=1
+    )
+    mean: tuple[float, ...] = setting(
+        (123.675, 116.28, 103.53), "mean of each band, subtracted from 0-255 values"
+    )
+    std: tuple[float, ...] = setting(
+        (58.395, 57.12, 57.375), "deviation of each band, divided by after the mean", above=0
     )
     on_bad_image: Literal["raise", "skip"] = setting(
         "raise", "an unreadable image ends the run, or is skipped and counted", run_only=True
@@ -94,13 +111,33 @@ class Data:
             "be two positive numbers, the least first",
         )
         self._require("max_class_share", 0 < self.max_class_share <= 1, "lie in (0, 1]")
-        finite = len(self.mean) == 3 and all(math.isfinite(m) for m in self.mean)
-        self._require("mean", finite, "be three numbers, for red, green and blue")
-        self._require("std", _positive(self.std, 3), "be three positive numbers")
+        if self.channels != 3 and (self.mean, self.std) == (Data.mean, Data.std):
+            raise InputError(
+                f"data.channels is {self.channels}: give data.mean and data.std a number for each "
+                "(check.py says which)"
+            )
+        for key in ("mean", "std"):
+            fits = len(getattr(self, key)) == self.channels
+            self._require(key, fits, f"be {self.channels} numbers, one for each of data.channels")
+        if self.photometric and self.channels != 3:
+            n = self.channels
+            raise InputError(f"data.photometric distorts red, green, blue: false with {n} channels")
+        if self.augment_on == "device" and self.channels != 3:
+            raise InputError("data.augment_on: pictures of other than 3 channels are for the host")
+        if self.value_range is not None:
+            low, high = self.value_range
+            self._require("value_range", low < high, "be two numbers, the darkest first")
         self._require(
             "on_bad_image", self.on_bad_image in ("raise", "skip"), "be 'raise' or 'skip'"
         )
         self._require("workers", self.workers >= 1, "be at least 1")
+
+    @property
+    def pixels(self) -> Pixels:
+        """What is read of a picture's file."""
+        published = isinstance(self.name, str) and self.name != "folder"
+        orientation = self.exif_orientation or ("stored" if published else "upright")
+        return Pixels(orientation, self.channels, self.value_range, self.max_pixels)
 
     @property
     def normalization(self) -> Normalization:

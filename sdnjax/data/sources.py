@@ -15,6 +15,7 @@ from sdnjax.data.reading import buckets
 from sdnjax.data.reading.prepared import PreparedSource, is_complete
 from sdnjax.data.reading.source import ItemSource, Source
 from sdnjax.data.sets.data_set import DataSet
+from sdnjax.data.sets.finding import refuse_lone
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
 
@@ -32,13 +33,16 @@ def open_source(data: Data, split: str) -> Source:
     """
     data_set = dataset_of(data)
     if (prepared := _prepared(data, data_set)) is not None:
-        return PreparedSource(prepared, label_space_of(data), split)
+        return PreparedSource(prepared, label_space_of(data), split, data.pixels)
     root = None if data_set.generated else _root(data)
     if root is not None and not data_set.splits(root):
         known = data_set.version is not None
         alternative = f", or a prepared {data_set.prepared_dir(root)}" if known else ""
         raise InputError(f"--data.dir {data_set.absence(root, alternative)}")
-    return ItemSource(label_space_of(data), split, data_set.find(root, split))
+    items = data_set.find(root, split)
+    if data.on_bad_image == "raise":
+        refuse_lone(items)
+    return ItemSource(label_space_of(data), split, items, data.pixels)
 
 
 def label_space_of(data: Data) -> LabelSpace:

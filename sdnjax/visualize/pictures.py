@@ -94,6 +94,13 @@ def rgb_array(picture: np.ndarray) -> np.ndarray:
     return picture
 
 
+def shown(picture: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, C] as red, green and blue: one band as grey, of more than two the first three,
+    of two the first."""
+    bands = picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1]
+    return np.repeat(bands, 3 // bands.shape[2], axis=2)
+
+
 def palette_array(palette: ArrayLike) -> np.ndarray:
     """`palette` as uint8 [K, 3]; ValueError for another shape or values outside 0…255."""
     colors = np.asarray(palette)

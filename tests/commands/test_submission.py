@@ -47,7 +47,7 @@ def test_cityscapes_files_read_back_as_the_prediction(network, tmp_path):
     for name in ("berlin/berlin_000000_000019", "bonn/bonn_000003_000019"):
         picture(tmp_path / "test" / f"{name}_leftImg8bit.png")
     written, _ = predict(tmp_path / "test", tmp_path / "out", "cityscapes")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == [
         "berlin_000000_000019_leftImg8bit.png",
         "bonn_000003_000019_leftImg8bit.png",
     ]

@@ -69,17 +69,17 @@ def finisher(data: Data) -> Callable:
     into three loops over the pixels, a tenth of the time of the single operations. One loop
     would do for each channel again what all three need.
     """
-    h, w = data.crop_size
+    (h, w), n = data.crop_size, data.channels
     mean, inverse_std = data.normalization.constants()
 
     def weigh(corners: tf.Tensor, down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-        # Three values of a pixel or three pixels: it is the same to the processor.
-        corners = tf.cast(tf.reshape(corners, (4, h, w * 3)), tf.float32)
-        right = tf.ensure_shape(right, (w * 3,))
+        # The values of a pixel or as many pixels: it is the same to the processor.
+        corners = tf.cast(tf.reshape(corners, (4, h, w * n)), tf.float32)
+        right = tf.ensure_shape(right, (w * n,))
         upper = corners[0] + (corners[1] - corners[0]) * right
         lower = corners[2] + (corners[3] - corners[2]) * right
         image = upper + (lower - upper) * tf.ensure_shape(down, (h,))[:, None]
-        return tf.reshape(image, (h, w, 3))
+        return tf.reshape(image, (h, w, n))
 
     def normalise(channels: list[tf.Tensor], extent: tf.Tensor) -> tf.Tensor:
         inside = (tf.range(h) < extent[0])[:, None] & (tf.range(w) < extent[1])

@@ -182,7 +182,8 @@ def _dataset(samples: tf.data.Dataset, loader: Loader, data: Data, seed: int) ->
         image, label, superpixels, seconds, loaded = tf.numpy_function(
             loader.whole, [number, index], types
         )
-        image, label = tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(label, (None, None))
+        image = tf.ensure_shape(image, (None, None, data.channels))
+        label = tf.ensure_shape(label, (None, None))
         identity = {"epoch": tf.cast(epoch, tf.int32), "index": tf.cast(index, tf.int32)}
         return {"image": image, "label": label, **identity}, superpixels, seconds, loaded
 

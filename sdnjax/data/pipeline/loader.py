@@ -95,7 +95,7 @@ class Loader:
                 self.errors[number] = InputError(str(error))
             except Exception as error:  # a defect, too, is the consumer's to see
                 self.errors[number] = error
-        return _blank(blank), False, seconds
+        return _blank((*blank, self.source.pixels.channels)), False, seconds
 
     def _check(self, example: Example, name: str) -> None:
         if self._size is not None and example.label.shape != self._size:
@@ -112,8 +112,8 @@ class _Unsuitable(Exception):
     """A file that is sound but does not suit the settings: no reason to skip it."""
 
 
-def _blank(size: tuple[int, int]) -> Example:
-    return Example(np.zeros((*size, 3), np.uint8), np.full(size, IGNORE, np.uint8), "")
+def _blank(shape: tuple[int, int, int]) -> Example:
+    return Example(np.zeros(shape, np.uint8), np.full(shape[:2], IGNORE, np.uint8), "")
 
 
 def _present(superpixels: np.ndarray | None) -> np.ndarray:

@@ -60,7 +60,8 @@ def sample(
     # Columns first, of the rows that are needed, because rows are cheap to repeat.
     first, last = upper.min(), lower.max()
     rows = image[first : last + 1]
-    corners = _aligned((4, h, w, 3))
+    channels = image.shape[2]
+    corners = _aligned((4, h, w, channels))
     for k, columns in ((0, near), (1, far)):
         part = rows.take(columns, axis=1)
         part.take(upper - first, axis=0, out=corners[k], mode="clip")
@@ -75,7 +76,7 @@ def sample(
     return Crop(
         corners,
         down,
-        right.repeat(3),
+        right.repeat(channels),
         np.array([height, width], np.int32),
         padded(label, IGNORE),
         None if superpixels is None else padded(superpixels, -1),

@@ -8,8 +8,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from sdnjax.data.reading.images import decode_image, decode_label
+from sdnjax.data.reading.images import decode_image, decode_label, orientation_of
 from sdnjax.data.reading.mat import decode_mat
+from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.reading.superpixels import decode_superpixels
 from sdnjax.data.sets.items import Encoded
 from sdnjax.data.sets.label_space import LabelSpace
@@ -28,17 +29,23 @@ class Example:
     superpixels: np.ndarray | None = None
 
 
-def decode(encoded: Encoded, space: LabelSpace, *, superpixels: bool = True) -> Example:
+def decode(
+    encoded: Encoded, space: LabelSpace, *, superpixels: bool = True, pixels: Pixels = STORED
+) -> Example:
     """Decodes, checks and maps one example; the only place where labels are mapped.
 
     Without `superpixels` they are left out, and cost nothing.
     """
-    image = decode_image(encoded.image, encoded.image_name)
+    image = decode_image(encoded.image, encoded.image_name, pixels)
     raw = _stored_labels(encoded, space)
     if image.shape[:2] != raw.shape[:2]:
+        tag, hint = orientation_of(encoded.image), ""
+        if tag != 1:
+            other = "stored" if pixels.orientation == "upright" else "upright"
+            hint = f" (its EXIF orientation is {tag}: --data.exif_orientation {other}?)"
         raise InputError(
             f"{encoded.image_name} is {_size(image)} but {encoded.label_name} is {_size(raw)}: "
-            "an image and its label must have one size"
+            f"an image and its label must have one size{hint}"
         )
     label, segments = space.map_labels(raw, encoded.label_name), None
     if superpixels and encoded.superpixels is not None:
@@ -46,14 +53,15 @@ def decode(encoded: Encoded, space: LabelSpace, *, superpixels: bool = True) -> 
     return Example(image, label, encoded.name, segments)
 
 
-def checked(example: Example, space: LabelSpace) -> Example:
+def checked(example: Example, space: LabelSpace, channels: int = 3) -> Example:
     """An example that somebody made without files, if its arrays are what they must be.
 
     Raises: InputError that names the example.
     """
     image, label, segments = example.image, example.label, example.superpixels
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(f"{example.name}: image must be uint8 [H, W, 3], not {_form(image)}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != channels:
+        form = f"[H, W, {channels}]"
+        raise InputError(f"{example.name}: image must be uint8 {form}, not {_form(image)}")
     if label.dtype != np.uint8 or label.shape != image.shape[:2]:
         raise InputError(
             f"{example.name}: label must be uint8 {list(image.shape[:2])}, not {_form(label)}"

@@ -7,17 +7,27 @@ has no checksum, and nothing here can tell.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import sys
+import threading
+import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from sdnjax.data.reading.pixels import MOST_PIXELS, STORED, Pixels, bands, fitted, tag_of, turned
 from sdnjax.errors import InputError
 from sdnjax.files import read_bytes
+
+_NUMPY = b"\x93NUMPY"
+# Pillow's limit is one of the whole process. It also warns at half of it, which is not for users.
+_LIMIT = threading.RLock()
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # What Pillow's decoders raise for damaged data, besides OSError.
 _DAMAGE = (
@@ -26,27 +36,35 @@ _DAMAGE = (
 )
 
 
-def decode_image(data: bytes, name: str, *, exif_orientation: bool = False) -> np.ndarray:
-    """Decodes a picture to uint8 [H, W, 3], RGB.
+def decode_image(data: bytes, name: str, pixels: Pixels = STORED) -> np.ndarray:
+    """Decodes a picture to uint8 [H, W, C], RGB unless `pixels` says otherwise.
 
-    Grey is repeated, palettes are looked up, transparency is dropped, CMYK is converted,
-    and of 16-bit values the high byte is kept. `exif_orientation` turns a photograph
-    upright; data sets leave it off, because their labels were drawn on the stored pixels.
+    Grey is repeated, palettes are looked up, CMYK is converted, and an opaque alpha is dropped.
+    An array of NumPy's (`.npy`), `[H, W]` or `[H, W, C]`, is a picture too. What else a file may
+    hold is read as `pixels` declares it, or refused.
 
-    Raises: InputError that names the file (`name`) if it is empty, damaged or no image.
+    Raises: InputError that names the file (`name`) if it is empty, damaged, no image, or none
+      that fits `pixels`.
     """
-    if not exif_orientation and (pixels := _by_tensorflow(data)) is not None:
-        return pixels
-    image = _open(data, name)
-    if exif_orientation:
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        # Pillow would clip 16-bit grey at 255 instead of scaling it.
-        grey = (np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    if data.startswith(_NUMPY):
+        return fitted(_array(data, name), pixels, name)
+    # PNG keeps an orientation in a chunk of this name.
+    plain = pixels.is_plain and (pixels.orientation == "stored" or b"eXIf" not in data)
+    if plain and (decoded := _by_tensorflow(data)) is not None:
+        return decoded
+    image, tag, deep = _open(data, name, pixels.most_pixels)
+    return bands(turned(image, tag, pixels), deep, pixels, name)
+
+
+def orientation_of(data: bytes) -> int:
+    """The EXIF orientation of a picture file, 1 if it has none."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.format == "PNG" and b"eXIf" not in data:
+                return 1
+            return tag_of(image)
+    except Exception:  # whatever is wrong with it is told when it is decoded
+        return 1
 
 
 def decode_label(
@@ -62,7 +80,7 @@ def decode_label(
     Raises: InputError that names the file if it is empty, damaged, no image, coded otherwise,
       or holds values above 255.
     """
-    image = _open(data, name)
+    image, _, _ = _open(data, name)
     if colors and (image.mode in ("RGB", "RGBA") or (image.mode == "P" and not values)):
         return np.array(image.convert("RGB"))
     if not values:
@@ -81,9 +99,9 @@ def decode_label(
     )
 
 
-def read_image(path: str | Path, *, exif_orientation: bool = False) -> np.ndarray:
+def read_image(path: str | Path, pixels: Pixels = STORED) -> np.ndarray:
     """`decode_image` of a file; InputError if it is missing."""
-    return decode_image(read_bytes(path), str(path), exif_orientation=exif_orientation)
+    return decode_image(read_bytes(path), str(path), pixels)
 
 
 def read_label(path: str | Path) -> np.ndarray:
@@ -97,16 +115,97 @@ def _by_tensorflow(data: bytes) -> np.ndarray | None:
     return None if tf_png is None else tf_png.decode_png(data)
 
 
-def _open(data: bytes, name: str) -> Image.Image:
-    """A fully decoded Pillow image."""
+def _open(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> tuple[Image.Image, int, bool]:
+    """A fully decoded Pillow image, the orientation that its file has, and whether its values
+    have more than 8 bits."""
     if not data:
         raise InputError(f"{name}: the file is empty")
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
+        image, tag, deep = _loaded(data, name, most_pixels)
+    except Image.DecompressionBombError:
+        with _without_pillows_limit():
+            return _open(data, name, most_pixels)
+    except InputError:
+        raise
     except UnidentifiedImageError:
-        raise InputError(f"{name}: not an image (PNG and JPEG are read)") from None
+        raise InputError(f"{name}: {_no_image(data)}") from None
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "unknown pixel mode" in reason or "unknown raw mode" in reason:
+            raise InputError(
+                f"{name}: its bands or their type cannot be read ({reason}): save it as an array "
+                "[H, W, bands] (.npy), or with 1 to 4 bands of 8 bits"
+            ) from None
         raise InputError(f"{name}: the image is truncated or damaged ({reason})") from None
-    return image
+    return image, tag, deep
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Whether a file of several bands has more than 8 bits in each, which Pillow cuts off."""
+    if image.format == "PNG":
+        return len(data) > 24 and data[24] == 16
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, (8,))
+        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    return False
+
+
+def _no_image(data: bytes) -> str:
+    """What a file is that Pillow does not know."""
+    known = (
+        (b"<", "not an image but a page of the web or XML"),
+        (
+            b"version https://git-lfs",
+            "not an image but a pointer of Git LFS",
+        ),
+        (b"%PDF", "not an image but a PDF"),
+        (b"\x89HDF", "not an image but an HDF5 file"),
+        (b"II*\0", "a TIFF whose bands or types cannot be read: save it as .npy [H, W, bands]"),
+        (b"MM\0*", "a TIFF whose bands or types cannot be read: save it as .npy [H, W, bands]"),
+        (b"II+\0", "a BigTIFF, which is not read: save it as a TIFF or .npy [H, W, bands]"),
+    )
+    for beginning, what in known:
+        if data.startswith(beginning):
+            return what
+    if data[4:8] == b"ftyp":
+        return "HEIC, AVIF or a video, which are not read here: save it as PNG or JPEG"
+    return "not an image of a kind that is read (PNG, JPEG, TIFF, WebP, BMP, GIF, .npy)"
+
+
+def _loaded(data: bytes, name: str, most_pixels: int) -> tuple[Image.Image, int, bool]:
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > most_pixels:
+        raise InputError(
+            f"{name} has {image.width}×{image.height} pixels, more than data.max_pixels "
+            f"{most_pixels}: raise it, or cut the picture"
+        )
+    # Pillow turns a TIFF file while it loads it and drops the tag; of a PNG file it finds the tag
+    # by loading it, which must not happen where errors are ignored.
+    tag = tag_of(image) if image.format == "TIFF" else None
+    image.load()
+    return image, tag_of(image) if tag is None else tag, _is_deep(image, data)
+
+
+@contextlib.contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Pillow calls large pictures an attack; here `Pixels.most_pixels` decides."""
+    with _LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _array(data: bytes, name: str) -> np.ndarray:
+    """An array `[H, W, bands]` of a `.npy` file, of which nothing is executed."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError, TypeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{name}: the array is damaged ({reason})") from None
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.dtype.kind not in "uif":
+        form = f"{array.dtype} {list(array.shape)}"
+        raise InputError(f"{name} holds {form}, a picture is [H, W] or [H, W, bands] of numbers")
+    return array

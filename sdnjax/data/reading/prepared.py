@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.reading.source import Source
 from sdnjax.data.sets.items import Encoded
 from sdnjax.data.sets.label_space import LabelSpace
@@ -24,8 +25,8 @@ def is_complete(folder: Path) -> bool:
 class PreparedSource(Source):
     """ArrayRecord files that TFDS wrote; their images are decoded here, not by TFDS."""
 
-    def __init__(self, folder: Path, space: LabelSpace, split: str):
-        super().__init__(space, split)
+    def __init__(self, folder: Path, space: LabelSpace, split: str, pixels: Pixels = STORED):
+        super().__init__(space, split, pixels)
         from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415 (imports TensorFlow)
 
         self._dir = folder

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from sdnjax.data.reading.examples import Example, checked, decode
+from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.sets.items import Encoded, Item
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
@@ -20,9 +21,10 @@ class Source(abc.ABC):
     damaged, if sizes differ or if a label value has no meaning.
     """
 
-    def __init__(self, space: LabelSpace, split: str):
+    def __init__(self, space: LabelSpace, split: str, pixels: Pixels = STORED):
         self.label_space = space
         self.split = split
+        self.pixels = pixels
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -38,8 +40,8 @@ class Source(abc.ABC):
     def decode(self, what: Encoded | Example, *, superpixels: bool = True) -> Example:
         """What `read` returned as an example, with superpixels only if they are wanted."""
         if isinstance(what, Encoded):
-            return decode(what, self.label_space, superpixels=superpixels)
-        return checked(what, self.label_space)
+            return decode(what, self.label_space, superpixels=superpixels, pixels=self.pixels)
+        return checked(what, self.label_space, self.pixels.channels)
 
     def __getitem__(self, index: int) -> Example:
         return self.decode(self.read(index))
@@ -48,8 +50,10 @@ class Source(abc.ABC):
 class ItemSource(Source):
     """The items of a data set, read directly."""
 
-    def __init__(self, space: LabelSpace, split: str, items: Sequence[Item]):
-        super().__init__(space, split)
+    def __init__(
+        self, space: LabelSpace, split: str, items: Sequence[Item], pixels: Pixels = STORED
+    ):
+        super().__init__(space, split, pixels)
         self._items = items
 
     def __len__(self) -> int:

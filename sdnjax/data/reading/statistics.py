@@ -16,7 +16,7 @@ class Statistics:
 
     Attributes:
       sizes: (height, width) → number of images.
-      channels: int64 [2, 3], sums of red, green, blue values 0–255 and of their squares.
+      channels: int64 [2, C], sums of the values 0–255 of each band and of their squares.
       pixels: int64 [K + 1], labelled pixels of each class, the void ones last.
       images: int64 [K + 1], images that have any of them.
     """
@@ -27,16 +27,16 @@ class Statistics:
     images: np.ndarray
 
     @classmethod
-    def empty(cls, num_classes: int) -> Statistics:
+    def empty(cls, num_classes: int, channels: int = 3) -> Statistics:
         """Of no example."""
         zeros = np.zeros(num_classes + 1, np.int64)
-        return cls(Counter(), np.zeros((2, 3), np.int64), zeros, zeros)
+        return cls(Counter(), np.zeros((2, channels), np.int64), zeros, zeros)
 
     @classmethod
     def of(cls, image: np.ndarray, label: np.ndarray, num_classes: int) -> Statistics:
-        """Of one example: uint8 [H, W, 3], and uint8 [H, W] of 0…K−1 and 255."""
+        """Of one example: uint8 [H, W, C], and uint8 [H, W] of 0…K−1 and 255."""
         # Histograms are exact and quicker than sums of wide integers.
-        counts = [np.bincount(image[..., c].ravel(), minlength=256) for c in range(3)]
+        counts = [np.bincount(image[..., c].ravel(), minlength=256) for c in range(image.shape[2])]
         values = np.arange(256, dtype=np.int64)
         sums = np.stack([[c @ values, c @ values**2] for c in counts], axis=1)
         found = np.bincount(label.ravel(), minlength=256)
@@ -57,9 +57,10 @@ class Statistics:
         return sum(self.sizes.values())
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation over all pixels: float64 [3] each, in 0–255."""
+        """Mean and standard deviation over all pixels: float64 [C] each, in 0–255."""
         count = sum(n * h * w for (h, w), n in self.sizes.items())
         if count == 0:
-            return np.full(3, np.nan), np.full(3, np.nan)
+            unknown = np.full(self.channels.shape[1], np.nan)
+            return unknown, unknown
         mean = self.channels[0] / count
         return mean, np.sqrt(np.maximum(self.channels[1] / count - mean**2, 0))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
-from sdnjax.data.sets.items import Pair
+from sdnjax.data.sets.items import Item, Lone, Pair
 from sdnjax.errors import InputError
 from sdnjax.files import read_bytes
 
@@ -92,14 +93,78 @@ def matched(
     image_of: Callable[[str], Path | str],
     label_of: Callable[[str], Path | str],
 ) -> list[Pair]:
-    """Pairs of equal names, in order; InputError that names the file without a partner.
+    """Pairs of equal names, in order; InputError that names the files without a partner.
 
     `image_of` and `label_of` say where the missing half would lie.
     """
+    found = paired(images, labels, image_of, label_of)
+    refuse_lone(found)
+    return [item for item in found if isinstance(item, Pair)]
+
+
+def paired(
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    image_of: Callable[[str], Path | str],
+    label_of: Callable[[str], Path | str],
+) -> list[Pair | Lone]:
+    """Pairs of equal names, and files without a partner, in order of their names."""
+    found: list[Pair | Lone] = [
+        Pair(name, images[name], labels[name]) for name in images.keys() & labels.keys()
+    ]
     for lone, theirs, what, where in (
         (images, labels, "label", label_of),
         (labels, images, "image", image_of),
     ):
-        for name in sorted(lone.keys() - theirs.keys()):
-            raise InputError(f"{lone[name]} has no {what}: expected {where(name)}")
-    return [Pair(name, images[name], labels[name]) for name in sorted(images)]
+        others = [name for name in theirs if name not in lone]
+        for name in lone.keys() - theirs.keys():
+            near = nearest(name, others)
+            hint = f"; did you mean {theirs[near].name}?" if near is not None else ""
+            problem = f"{lone[name]} has no {what}: expected {where(name)}{hint}"
+            found.append(Lone(name, lone[name], problem))
+    return sorted(found, key=lambda item: item.name)
+
+
+def nearest(name: str, others: Sequence[str]) -> str | None:
+    """The name of another file that may be meant: one that goes on where this ends
+    (`a_mask` for `a`), or the nearest in spelling."""
+    longer = [other for other in others if other.startswith(name) or name.startswith(other)]
+    return min(longer, key=len) if longer else next(iter(get_close_matches(name, others, 1)), None)
+
+
+def refuse_lone(items: Iterable[Item]) -> None:
+    """Raises one InputError for all files without a partner."""
+    problems = [item.problem for item in items if isinstance(item, Lone)]
+    if problems:
+        rest = len(problems) - 5
+        more = f"; and {rest} more" if rest > 0 else ""
+        skip = " (--data.on_bad_image skip leaves them out)" if len(problems) > 1 else ""
+        count = f"{len(problems)} files have no partner{skip}: " if len(problems) > 1 else ""
+        raise InputError(f"{count}{'; '.join(problems[:5])}{more}")
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of those in it, in order, also behind links.
+
+    Left out is what no user put there: names with a dot in front (hidden files, macOS's `._NAME`,
+    `.ipynb_checkpoints`), and the folder `__MACOSX` of archives. A folder that is reached a second
+    time, by a link that leads back, is not entered again.
+    """
+    seen: set[Path] = set()
+
+    def below(place: Path) -> Iterator[Path]:
+        real = place.resolve()
+        if real in seen:
+            return
+        seen.add(real)
+        with os.scandir(place) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+        for entry in ordered:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            if entry.is_dir():
+                yield from below(place / entry.name)
+            else:
+                yield place / entry.name
+
+    yield from below(folder)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from sdnjax.data.sets.class_file import read_classes
 from sdnjax.data.sets.data_set import DataSet
-from sdnjax.data.sets.finding import matched
-from sdnjax.data.sets.items import Pair
+from sdnjax.data.sets.finding import paired, walk
+from sdnjax.data.sets.items import Lone, Pair
 from sdnjax.errors import InputError
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# Endings of what is read as a picture, here and by predict.py.
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".npy")
 _LABELS = (".png",)
 
 
@@ -32,14 +33,25 @@ def missing(root: Path) -> str:
     return ""
 
 
-def pairs(root: Path, split: str) -> list[Pair]:
+def pairs(root: Path, split: str) -> list[Pair | Lone]:
     images, labels = root / "images" / split, root / "labels" / split
-    return matched(
-        _files(images, _IMAGES),
+    return paired(
+        _files(images, IMAGES),
         _files(labels, _LABELS),
-        lambda name: images / f"{name}.jpg (or {', '.join(_IMAGES[1:])})",
+        lambda name: images / f"{name}.jpg (or {', '.join(IMAGES[1:])})",
         lambda name: labels / f"{name}.png",
     )
+
+
+def left_out(root: Path, split: str) -> list[Path]:
+    """The files of a split that are no picture and no label by their endings."""
+    return [
+        file
+        for half, endings in (("images", IMAGES), ("labels", _LABELS))
+        if (folder := root / half / split).is_dir()
+        for file in walk(folder)
+        if file.suffix.lower() not in endings
+    ]
 
 
 def _folders(folder: Path) -> set[str]:
@@ -52,16 +64,14 @@ def _folders(folder: Path) -> set[str]:
 def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     """Path below `folder` without its ending → file, at every depth."""
     found: dict[str, Path] = {}
-    for place, _, names in os.walk(folder):
-        inside = Path(place).relative_to(folder)
-        for file in names:
-            stem, ending = os.path.splitext(file)  # noqa: PTH122 (ten times as fast as Path)
-            if ending.lower() not in endings or file.startswith("."):
-                continue
-            name = (inside / stem).as_posix()
-            if name in found:
-                raise InputError(f"{found[name]} and {Path(place, file)} have one name")
-            found[name] = Path(place, file)
+    for file in walk(folder):
+        stem, ending = os.path.splitext(file.name)  # noqa: PTH122 (ten times as fast as Path)
+        if ending.lower() not in endings:
+            continue
+        name = (file.parent.relative_to(folder) / stem).as_posix()
+        if name in found:
+            raise InputError(f"{found[name]} and {file} have one name")
+        found[name] = file
     return found
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
 
+from sdnjax.errors import InputError
 from sdnjax.files import read_bytes
 
 
@@ -61,6 +62,21 @@ class Pair:
 
     def state(self) -> list[Any]:
         return [self.name, _file_state(self.image), _file_state(self.label)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lone:
+    """An image without its label, or a label without its image: nothing that can be read."""
+
+    name: str
+    file: Path
+    problem: str
+
+    def read(self) -> Encoded:
+        raise InputError(self.problem)
+
+    def state(self) -> list[Any]:
+        return [self.name, _file_state(self.file), self.problem]
 
 
 def _file_state(path: Path) -> list[Any]:

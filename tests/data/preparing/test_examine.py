@@ -201,7 +201,7 @@ def _broken():
         (None, label[:48], "truncated or damaged"),
         (image[:30], None, "not an image"),
         (bytes(flipped), None, "truncated or damaged"),
-        (bomb, None, "truncated or damaged"),
+        (bomb, None, "60000×60000 pixels, more than data.max_pixels"),
         (jpeg[:-30], None, "truncated or damaged"),
         (image[:8] + _chunk(b"IEND", b""), None, "not an image"),
         (None, png(np.full((8, 8), 12)), "label value 12"),
