@@ -27,6 +27,8 @@ def from_torch(
     reinitialise: Sequence[str] = (),
     new_classes: bool = False,
     ignore: Sequence[str] = (),
+    key: str | None = None,
+    prefix: str | None = None,
     overwrite: bool = False,
     report: Callable[[str], None] = print,
 ) -> None:
@@ -37,7 +39,7 @@ def from_torch(
 
     Args:
       table: a key of `sdnjax.convert.tables.TABLES`; None for that of the network.
-      reinitialise, new_classes, ignore: see `sdnjax.convert.load`.
+      reinitialise, new_classes, ignore, key, prefix: see `sdnjax.convert.load`.
       overwrite: whether a run that is there may be replaced.
     """
     space = label_space_of(experiment.data)
@@ -49,6 +51,8 @@ def from_torch(
         reinitialise=reinitialise,
         new_classes=new_classes,
         ignore=ignore,
+        key=key,
+        prefix=prefix,
         seed=experiment.seed,
         image_size=experiment.data.crop_size,
         report=report,

@@ -7,6 +7,7 @@ them resize their positions bilinearly; see `ViT.position_resize`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,7 @@ IGNORED = ("head/kernel", "head/bias", "pre_logits/kernel", "pre_logits/bias")
 POSITION = "Transformer/posembed_input/pos_embedding"
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Positions of another image size."""
     return adapt_positions(part(model, "backbone", ViT), state, POSITION)
 

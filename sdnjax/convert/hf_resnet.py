@@ -7,7 +7,6 @@ from sdnjax.convert.rows import Row, batch_norm, conv
 from sdnjax.models.backbones.resnet import STAGE_BLOCKS, ResNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
-PREFIXES = ("resnet.",)
 IGNORED = (".num_batches_tracked", "classifier.1.weight", "classifier.1.bias")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 from flax import linen as nn
 
 from sdnjax.convert.parts import part
@@ -27,9 +27,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
     ]
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Positions of another image size."""
     return adapt_positions(part(model, "backbone", ViT), state, "backbone.pos_embed")
 

@@ -7,8 +7,7 @@ Layer norms of 1e-5 everywhere, positions resized bilinearly, a bias in the patc
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from typing import Any
 
 from sdnjax.convert import mmseg_segmenter
 from sdnjax.convert.parts import part
@@ -31,9 +30,7 @@ def like_source(model: EncoderDecoder) -> EncoderDecoder:
     return model.clone(backbone=backbone)
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Positions of another image size."""
     return adapt_positions(part(model, "backbone", ViT), state, "encoder.pos_embed")
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sdnjax.errors import InputError
+
 
 class Arrangement(NamedTuple):
     """How one array lies here and there: two functions that undo each other bit for bit."""
@@ -102,13 +104,16 @@ def _kernel(variable: str, tensor: str, arrangement: str, bias: bool) -> list[Ro
 
 
 def check_rows(rows: Sequence[Row], leaves: Collection[str]) -> None:
-    """Raises ValueError for a defect of a table: a leaf that is not there, or named twice."""
+    """Raises InputError if a row's leaf is not there, or is another row's too."""
     seen: set[str] = set()
     for row in rows:
         if row.variable not in leaves:
-            raise ValueError(f"the table names {row.variable}, which the network does not have")
+            raise InputError(
+                f"the table names {row.variable}, which the network does not have: it is for "
+                "other networks"
+            )
         if row.variable in seen:
-            raise ValueError(f"the table names {row.variable} twice")
+            raise InputError(f"the table names {row.variable} twice")
         seen.add(row.variable)
 
 

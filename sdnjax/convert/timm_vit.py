@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from typing import Any
 
 from sdnjax.convert.parts import part
 from sdnjax.convert.position import adapt_positions
@@ -20,9 +19,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
     return backbone_rows(part(model, "backbone", ViT))
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Positions of another image size."""
     return adapt_positions(part(model, "backbone", ViT), state, "pos_embed")
 
