@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,13 @@ import jax.numpy as jnp
 from sdnjax.commands.trained import load_network
 from sdnjax.commands.workdir import describe_run, open_workdir
 from sdnjax.convert import load, to_torch
-from sdnjax.convert.files import write_file
+from sdnjax.convert.files import checkpoint_file, read_file, write_file
+from sdnjax.convert.state_dict import tensor_names
 from sdnjax.convert.tables import find_table
 from sdnjax.data.sources import label_space_of
 from sdnjax.experiment import Experiment
+from sdnjax.models import Model
+from sdnjax.models.families import likes
 from sdnjax.training.checkpoints import CheckpointWriter
 
 
@@ -43,11 +48,16 @@ def from_torch(
       overwrite: whether a run that is there may be replaced.
     """
     space = label_space_of(experiment.data)
+    names = find_table(table, experiment.network_name)
+    file = checkpoint_file(source)
+    content = read_file(file)
+    experiment, changed = like_the_source(experiment, names, tensor_names(content))
     recipe = experiment.build(space.num_classes)
     variables = load(
         recipe.network,
-        source,
-        find_table(table, experiment.network_name),
+        content,
+        names,
+        name=str(file),
         reinitialise=reinitialise,
         new_classes=new_classes,
         ignore=ignore,
@@ -67,7 +77,31 @@ def from_torch(
         writer.save(state)
     finally:
         writer.close()
+    for setting, value in changed.items():
+        report(
+            f"model.{setting} is {value}, as the weights want it: written into the configuration"
+        )
     report(f"written to {workdir}: predict.py and eval.py use it, train.py --resume trains it")
+
+
+def like_the_source(
+    experiment: Experiment, table: Any, names: Collection[str]
+) -> tuple[Experiment, dict[str, Any]]:
+    """The experiment with the network that a table's weights are for, and what was changed in it.
+
+    A network of one's own stays as it is.
+    """
+    model = experiment.model
+    if not isinstance(model, Model) or not hasattr(table, "settings"):
+        return experiment, {}
+    wanted = table.settings(names)
+    changed = {
+        k: v for k, v in wanted.items() if k not in model.unused() and getattr(model, k) != v
+    }
+    if "like" in changed and changed["like"] not in likes(model.name):
+        return experiment, {}  # a table for other networks, which `load` will say
+    model = dataclasses.replace(model, **changed)
+    return dataclasses.replace(experiment, model=model), changed
 
 
 def write_torch(
@@ -82,11 +116,15 @@ def write_torch(
 ) -> None:
     """Writes the network of a work directory in a foreign layout: `.pth`, `.safetensors` or `.npz`.
 
+    mmsegmentation's `.pth` is a checkpoint of its own kind: `state_dict`, and `meta` with the
+    classes and the palette, as `init_model` wants it. All others are state dicts.
+
     `drop` names parts ("neck") that the foreign network does not have.
     """
     trained = load_network(workdir, experiment, step)
     names = find_table(table, experiment.network_name)
     state = to_torch(trained.network, trained.variables, names, drop=drop)
-    write_file(out, state)
+    around = names.around(trained.classes, trained.palette) if hasattr(names, "around") else None
+    write_file(out, state, around)
     left = f"; left out: {', '.join(drop)}" if drop else ""
     report(f"{len(state)} tensors of step {trained.step} written to {out}{left}")

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from sdnjax.convert.inert_pickle import Name
+
 MOST_AXES = 64  # NumPy's limit
 
 
@@ -102,3 +104,24 @@ def plain_array(data: bytes, kind: PickledDtype, shape: Any, order: Any) -> np.n
         raise ValueError("an array whose bytes are not its shape's")
     array = np.frombuffer(data, kind.dtype).reshape(shape, order="F" if order == "F" else "C")
     return array.astype(kind.dtype.newbyteorder("="), copy=False)
+
+
+def numpy_object(name: str, arguments: tuple[Any, ...]) -> Any:
+    """What a pickle's call makes of NumPy's arrays and types; NotImplemented for other calls."""
+    match name, arguments:
+        case (
+            "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct",
+            (Name("numpy.ndarray"), *_),
+        ):
+            return PickledArray()
+        case "numpy.dtype", (str(kind), *_):
+            return PickledDtype(kind)
+        case "_codecs.encode", (str(text), "latin1"):  # how protocol 2 writes bytes
+            return text.encode("latin1")
+        case (
+            "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer",
+            ((bytes() | bytearray()) as data, PickledDtype() as kind, shape, order),
+        ):
+            array = plain_array(bytes(data), kind, shape, order)
+            return NotImplemented if array is None else array
+    return NotImplemented

@@ -6,7 +6,7 @@ them resize their positions bilinearly; see `ViT.position_resize`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,12 @@ from sdnjax.models.backbones.vit import ViT
 IGNORED = ("head/kernel", "head/bias", "pre_logits/kernel", "pre_logits/bias")
 
 POSITION = "Transformer/posembed_input/pos_embedding"
+
+
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"like": "augreg"}
 
 
 def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -6,7 +6,7 @@ running mean, so that the evaluated network is the same; a training step does no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,12 @@ ATTENTION = {
     "out": ("object_context_block.f_up", 0),
     "bottleneck": ("conv_bn_dropout", 0),
 }
+
+
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"align_corners": True}
 
 
 def rows(model: EncoderDecoder) -> list[Row]:

@@ -12,7 +12,7 @@ from flax.traverse_util import unflatten_dict
 
 from sdnjax.convert.files import checkpoint_file, read_file
 from sdnjax.convert.initial import initial_values, leaf_shapes, leaves_of
-from sdnjax.convert.rows import Row, check_rows, their_shape, to_ours
+from sdnjax.convert.rows import Row, check_rows, table_rows, their_shape, to_ours
 from sdnjax.convert.state_dict import as_array, find_tensors
 from sdnjax.convert.words import shown, sizes
 from sdnjax.errors import InputError
@@ -38,6 +38,7 @@ def load(
     ignore: Sequence[str] = (),
     key: str | None = None,
     prefix: str | None = None,
+    name: str = "the state dict",
     seed: int = 0,
     image_size: tuple[int, int] = (64, 64),
     dtype: Any = np.float32,
@@ -65,6 +66,7 @@ def load(
       ignore: beginnings of names of the file that are not wanted.
       key, prefix: where in the file the tensors are, and what stands before their names, in place
         of the only ones that fit; see `sdnjax.convert.state_dict.find_tensors`.
+      name: of a mapping, for messages; a file has its own.
       seed: of initial values.
       image_size: with which the network is traced.
       dtype: of the variables.
@@ -76,11 +78,11 @@ def load(
       DoesNotFit: tensors are missing, left over, of the wrong shape or not finite.
       InputError: the file cannot be read.
     """
-    name, content = "the state dict", source
+    content = source
     if isinstance(source, str | Path):
         file = checkpoint_file(source)
         name, content = str(file), read_file(file)
-    rows = table.rows(model)
+    rows = table_rows(table, model)
     found = find_tensors(content, {r.tensor for r in rows}, name, key=key, prefix=prefix)
     state, notes = found.state, list(found.notes)
     if hasattr(table, "adapt"):

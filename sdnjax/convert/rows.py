@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -115,6 +115,15 @@ def check_rows(rows: Sequence[Row], leaves: Collection[str]) -> None:
         if row.variable in seen:
             raise InputError(f"the table names {row.variable} twice")
         seen.add(row.variable)
+
+
+def table_rows(table: Any, model: Any) -> list[Row]:
+    """The rows of a table for a network; the InputError that it is for others names the table."""
+    try:
+        return table.rows(model)
+    except InputError as error:
+        name = getattr(table, "__name__", "").rpartition(".")[2]
+        raise InputError(f"table {name}: {error}" if name else str(error)) from None
 
 
 def to_ours(row: Row, tensor: np.ndarray) -> np.ndarray:

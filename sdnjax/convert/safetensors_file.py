@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def read_safetensors(path: Path) -> dict[str, LazyArray]:
         end = stop
     if end != room:
         raise InputError(f"{path} has {room} bytes of data where its header names {end}")
-    return {name: _tensor(path, first, *span) for name, span in spans.items()}
+    return {name: _tensor(path, first, span) for name, span in spans.items()}
 
 
 def write_safetensors(path: Path, state: Mapping[str, np.ndarray]) -> None:
@@ -96,8 +96,17 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
     return header
 
 
-def _span(where: str, entry: Any) -> tuple[int, int, tuple[int, ...], str]:
-    """Start, end, shape and dtype of a tensor that fits into its own span."""
+class Span(NamedTuple):
+    """Where a tensor lies in the block, and what it is."""
+
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def _span(where: str, entry: Any) -> Span:
+    """That of a tensor that fits into it."""
     try:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
@@ -113,26 +122,23 @@ def _span(where: str, entry: Any) -> tuple[int, int, tuple[int, ...], str]:
         raise InputError(
             f"{where}: {sizes(shape)} of {dtype} do not fill the bytes {start} to {stop}"
         )
-    return start, stop, tuple(shape), dtype
+    return Span(start, stop, tuple(shape), dtype)
 
 
-def _tensor(
-    path: Path, first: int, start: int, stop: int, shape: tuple[int, ...], dtype: str
-) -> LazyArray:
-    kind = np.dtype("<f4" if dtype == "BF16" else DTYPES[dtype])
-    return LazyArray(
-        shape, kind, functools.partial(_read, path, first + start, stop - start, shape, dtype)
-    )
+def _tensor(path: Path, first: int, span: Span) -> LazyArray:
+    kind = np.dtype("<f4" if span.dtype == "BF16" else DTYPES[span.dtype])
+    return LazyArray(span.shape, kind, functools.partial(_read, path, first, span))
 
 
-def _read(path: Path, start: int, count: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _read(path: Path, first: int, span: Span) -> np.ndarray:
+    count = span.stop - span.start
     try:
         with path.open("rb") as file:
-            file.seek(start)
+            file.seek(first + span.start)
             data = file.read(count)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     if len(data) != count:
         raise InputError(f"{path} became shorter while it was read")
-    array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
-    return widen_bfloat16(array) if dtype == "BF16" else array
+    array = np.frombuffer(data, DTYPES[span.dtype]).reshape(span.shape)
+    return widen_bfloat16(array) if span.dtype == "BF16" else array

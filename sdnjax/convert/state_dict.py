@@ -85,6 +85,13 @@ def find_tensors(
     return _with_notes(_without_prefix(state, wanted, where, prefix), notes)
 
 
+def tensor_names(content: Any) -> set[str]:
+    """The names of all tensors, wherever in the checkpoint they are."""
+    if not isinstance(content, Mapping):
+        return set()
+    return {name for _, state in _mappings(content) for name in state if isinstance(name, str)}
+
+
 def find_state_dict(content: Any, source: str, key: str | None = None) -> dict[str, np.ndarray]:
     """Name → array, without a table: the mapping with the most numbers, all of them read."""
     if isinstance(content, Mapping) and key is None:

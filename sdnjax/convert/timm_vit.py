@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sdnjax.convert.parts import part
@@ -12,6 +12,12 @@ from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.vit import ViT
 
 IGNORED = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
+
+
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"like": "timm"}
 
 
 def rows(model: EncoderDecoder) -> list[Row]:

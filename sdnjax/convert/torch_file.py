@@ -14,21 +14,19 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from sdnjax.convert import inert_pickle
-from sdnjax.convert.inert_pickle import Name, Opaque, PickleError
-from sdnjax.convert.words import quoted, shown, sizes
 from sdnjax.convert.array_like import (
     MOST_AXES,
     LazyArray,
-    PickledArray,
-    PickledDtype,
-    plain_array,
+    numpy_object,
     widen_bfloat16,
 )
+from sdnjax.convert.inert_pickle import Name, Opaque, PickleError
+from sdnjax.convert.words import quoted, shown, sizes
 from sdnjax.errors import InputError
 
 # What zipfile raises for damaged archives.
@@ -61,45 +59,38 @@ class Storage:
     read: Callable[[], Any]
 
 
-def tensor(
-    where: str,
-    storage: Storage,
-    dtype: str,
-    offset: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-) -> LazyArray:
-    """A view into a storage that is read when NumPy asks for the array."""
-    kind = np.dtype("<f4" if dtype == BFLOAT16 else NUMPY[dtype])
-    return LazyArray(
-        shape, kind, functools.partial(_view, where, storage, dtype, offset, shape, strides)
-    )
+class View(NamedTuple):
+    """A tensor: where it lies in a storage, in elements of its type."""
 
+    where: str
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
-def _view(
-    where: str,
-    storage: Storage,
-    dtype: str,
-    offset: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-) -> np.ndarray:
-    """A read-only view of the storage, its extent checked first."""
-    kind, data = np.dtype(NUMPY[dtype]), storage.read()
-    last = sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    count = 0 if 0 in shape else last + 1
-    room = len(data) // kind.itemsize
-    if math.prod(shape) > max(room, MOST_EXPANDED):
-        raise InputError(f"{where}: a tensor of {sizes(shape)} made of {room} numbers")
-    if offset + count > room:
-        raise InputError(
-            f"{where}: a tensor of {sizes(shape)} reaches beyond its storage of {room}"
-        )
-    values = np.frombuffer(data, kind, room)[offset : offset + count]
-    if dtype == BFLOAT16:
-        values = widen_bfloat16(values)
-    steps = tuple(s * values.itemsize for s in strides)
-    return np.lib.stride_tricks.as_strided(values, shape, steps, writeable=False)
+    def lazily(self) -> LazyArray:
+        """The array, whose storage is read when NumPy asks for it."""
+        kind = np.dtype("<f4" if self.dtype == BFLOAT16 else NUMPY[self.dtype])
+        return LazyArray(self.shape, kind, self.read)
+
+    def read(self) -> np.ndarray:
+        """A read-only view of the storage, its extent checked first."""
+        shape, kind, data = self.shape, np.dtype(NUMPY[self.dtype]), self.storage.read()
+        last = sum((n - 1) * s for n, s in zip(shape, self.strides, strict=True))
+        count = 0 if 0 in shape else last + 1
+        room = len(data) // kind.itemsize
+        if math.prod(shape) > max(room, MOST_EXPANDED):
+            raise InputError(f"{self.where}: a tensor of {sizes(shape)} made of {room} numbers")
+        if self.offset + count > room:
+            raise InputError(
+                f"{self.where}: a tensor of {sizes(shape)} reaches beyond its storage of {room}"
+            )
+        values = np.frombuffer(data, kind, room)[self.offset : self.offset + count]
+        if self.dtype == BFLOAT16:
+            values = widen_bfloat16(values)
+        steps = tuple(s * values.itemsize for s in self.strides)
+        return np.lib.stride_tricks.as_strided(values, shape, steps, writeable=False)
 
 
 def read_torch(path: Path) -> Any:
@@ -256,28 +247,18 @@ def _unpickle(
                 "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
                 (Storage(dtype=str(dtype)) as storage, offset, shape, strides, *_),
             ):
-                result = tensor(str(path), storage, dtype, *_extent(offset, shape, strides))
+                result = View(str(path), storage, dtype, *_extent(offset, shape, strides)).lazily()
             case (
                 "torch._utils._rebuild_tensor_v3",
                 (Storage() as storage, offset, shape, strides, _, _, Name(kind), *_),
             ):
                 dtype = kind.removeprefix("torch.")
                 if dtype in NUMPY:
-                    result = tensor(str(path), storage, dtype, *_extent(offset, shape, strides))
-            case (
-                "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct",
-                (Name("numpy.ndarray"), *_),
-            ):
-                result = PickledArray()
-            case "numpy.dtype", (str(kind), *_):
-                result = PickledDtype(kind)
-            case "_codecs.encode", (str(text), "latin1"):  # how protocol 2 writes bytes
-                result = text.encode("latin1")
-            case (
-                "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer",
-                ((bytes() | bytearray()) as data, PickledDtype() as kind, shape, order),
-            ):
-                result = plain_array(bytes(data), kind, shape, order)
+                    result = View(
+                        str(path), storage, dtype, *_extent(offset, shape, strides)
+                    ).lazily()
+            case _:
+                result = numpy_object(name, arguments)
         return result
 
     return inert_pickle.load(file, build, persistent)

@@ -413,9 +413,7 @@ def test_files_that_are_none(tmp_path):
         with pytest.raises(InputError, match=f"x{ending}"):
             read_file(tmp_path / f"x{ending}")
         (tmp_path / f"y{ending}").mkdir()
-        with pytest.raises(
-            InputError, match=f"y{ending} is a folder without a checkpoint: model.safe"
-        ):
+        with pytest.raises(InputError, match=f"y{ending} is a folder without a check"):
             read_file(tmp_path / f"y{ending}")
 
 
