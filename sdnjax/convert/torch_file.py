@@ -221,6 +221,8 @@ def _unpickle(
             return Opaque(kind)
         if count < 0:
             raise PickleError(f"the storage {quoted(key)} has a negative size")
+        if count >= 2**56:
+            raise PickleError(f"the storage {quoted(key)} would be larger than any file")
         if key not in known:
             size = count * (np.dtype(NUMPY[dtype]).itemsize if dtype else 1)
             known[key] = Storage(dtype, storage(key, size))
