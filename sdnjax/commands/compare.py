@@ -24,15 +24,16 @@ from sdnjax.convert.compare import (
     departures,
     format_differences,
     match_activations,
+    matching_modules,
     saved_inputs,
     spread,
 )
 from sdnjax.convert.files import read_file
 from sdnjax.convert.load import shorten
 from sdnjax.convert.rows import Row, table_rows
-from sdnjax.convert.state_dict import find_state_dict, strip_prefix
+from sdnjax.convert.state_dict import as_array, find_tensors
 from sdnjax.convert.tables import find_table
-from sdnjax.convert.words import quoted
+from sdnjax.convert.words import quoted, shown
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.models.inputs import INPUTS
@@ -49,6 +50,7 @@ class Saved:
     tensors: dict[str, np.ndarray]
     images: np.ndarray | None
     labels: np.ndarray | None
+    notes: tuple[str, ...]
 
     def batch(self, *names: str) -> tuple[np.ndarray, ...]:
         """Images and labels; InputError if they were not saved."""
@@ -97,6 +99,8 @@ def compare_run(
         path, wide = Path(file), np.float64 if double else np.float32
         saved = _read(path, rows, layout)
         report(f"{kind}, {path}:")
+        for note in saved.notes:
+            report(note)
         if kind in ("gradients", "step"):
             report(f"computed with {_what_trains(kind, experiment)}")
         ours = _computed(kind, experiment, trained, saved, wide)
@@ -241,7 +245,9 @@ def _without_dropout(method: Any, args: tuple[Any, ...], kwargs: Any, context: A
 
 def _read(path: Path, rows: list[Row], layout: AxisOrder) -> Saved:
     """A file's tensors; `images` to channels last, `labels` to `[B, H, W]`."""
-    tensors = find_state_dict(read_file(path), str(path))
+    wanted = {row.tensor for row in rows} | matching_modules(rows).keys()
+    found = find_tensors(read_file(path), wanted, str(path))
+    tensors = {k: as_array(x, f"{path}: {shown(k)}") for k, x in found.state.items()}
     images, labels = tensors.pop("images", None), tensors.pop("labels", None)
     if images is not None:
         if images.ndim != 4:
@@ -250,5 +256,4 @@ def _read(path: Path, rows: list[Row], layout: AxisOrder) -> Saved:
         images = images.transpose(0, 2, 3, 1) if first else images
     if labels is not None:
         labels = labels.reshape(labels.shape[0], *labels.shape[-2:]).astype(np.int32)
-    tensors = strip_prefix(tensors, {row.tensor for row in rows}, str(path))
-    return Saved(path, tensors, images, labels)
+    return Saved(path, tensors, images, labels, tuple(found.notes))

@@ -221,8 +221,9 @@ def _without_prefix(
         some = ", ".join(quoted(name) for name in list(state)[:3])
         raise InputError(f"{source}: no name begins with {quoted(prefix)}; there are {some}")
     if adding:
-        notes.append(f"prefix {quoted(prefix)} put before the names")
-        return Found({prefix + name: x for name, x in state.items()}, notes)
+        whole = {prefix + n if prefix + n in wanted else n: x for n, x in state.items()}
+        notes.append(f"prefix {quoted(prefix)} put before {counts[prefix]} names")
+        return Found(whole, notes)
     if prefix:
         _check_twice(state, prefix, source)
         count = sum(name.startswith(prefix) for name in state)

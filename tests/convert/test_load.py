@@ -379,7 +379,7 @@ def test_a_prefix_that_only_the_table_has():
 
     table, lines = types.SimpleNamespace(rows=longer, IGNORED=TABLE.IGNORED), []
     load(Tiny(), STATE, table, report=lines.append)
-    assert lines[1:] == ["prefix 'swin.' put before the names"]
+    assert lines[1:] == ["prefix 'swin.' put before 9 names"]
 
 
 def test_a_whole_module_in_a_checkpoint():
