@@ -12,11 +12,12 @@ import jax.numpy as jnp
 
 from sdnjax.commands.trained import load_network
 from sdnjax.commands.workdir import describe_run, open_workdir
-from sdnjax.convert import load, to_torch
+from sdnjax.convert import DoesNotFit, load, to_torch
 from sdnjax.convert.files import checkpoint_file, read_file, write_file
 from sdnjax.convert.state_dict import tensor_names
-from sdnjax.convert.tables import find_table
+from sdnjax.convert.tables import find_table, fitting_table
 from sdnjax.data.sources import label_space_of
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model
 from sdnjax.models.families import likes
@@ -53,20 +54,26 @@ def from_torch(
     content = read_file(file)
     experiment, changed = like_the_source(experiment, names, tensor_names(content))
     recipe = experiment.build(space.num_classes)
-    variables = load(
-        recipe.network,
-        content,
-        names,
-        name=str(file),
-        reinitialise=reinitialise,
-        new_classes=new_classes,
-        ignore=ignore,
-        key=key,
-        prefix=prefix,
-        seed=experiment.seed,
-        image_size=experiment.data.crop_size,
-        report=report,
-    )
+    try:
+        variables = load(
+            recipe.network,
+            content,
+            names,
+            name=str(file),
+            reinitialise=reinitialise,
+            new_classes=new_classes,
+            ignore=ignore,
+            key=key,
+            prefix=prefix,
+            seed=experiment.seed,
+            image_size=experiment.data.crop_size,
+            report=report,
+        )
+    except DoesNotFit as error:
+        better = fitting_table(recipe.network, tensor_names(content), names)
+        if better is None:
+            raise
+        raise InputError(f"{error}. Its names are those of --table {better}") from None
     open_workdir(workdir, experiment, overwrite=overwrite)
     state = recipe.init_state(jax.tree.map(jnp.asarray, variables))
     description = describe_run(experiment, space) | {"converted_from": str(source)}

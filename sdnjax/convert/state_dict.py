@@ -67,7 +67,9 @@ def find_tensors(
         modules = [k for k, v in content.items() if isinstance(v, Opaque) and k != "optimizer"]
         hint = f": is {quoted(modules[0])} a whole module? Save its state_dict()" if modules else ""
         raise InputError(f"{source} holds no tensors by name; it has {keys or 'nothing'}{hint}")
-    fits = {name: _fit(_unwrapped(state), wanted, prefix) for name, state in places.items()}
+    fits = {
+        name: count_fitting(_unwrapped(state), wanted, prefix) for name, state in places.items()
+    }
     # Averages that an optimizer keeps go by the weights' names; they are taken by --key alone.
     weights = [name for name in fits if "optim" not in name] or list(fits)
     best = max(weights, key=lambda name: (fits[name], -len(name)))
@@ -169,7 +171,7 @@ def _usual(places: Mapping[str, Mapping[str, Any]]) -> str:
     return max(weights, key=lambda name: (size(name), -len(name)))
 
 
-def _fit(names: Iterable[str], wanted: set[str], prefix: str | None) -> int:
+def count_fitting(names: Iterable[Any], wanted: set[str], prefix: str | None = None) -> int:
     """How many of the wanted names are there with the best prefix."""
     names = [n for n in names if isinstance(n, str) and len(n) <= LONGEST]
     if prefix is not None:

@@ -1,5 +1,6 @@
 """Every table through the function behind convert.py, on files in the source's layout."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from sdnjax.commands.convert import from_torch, write_torch
+from sdnjax.commands.initial import first_state
 from sdnjax.commands.trained import load_network
 from sdnjax.commands.workdir import load_experiment
 from sdnjax.convert import to_torch
@@ -16,11 +18,13 @@ from sdnjax.convert.rows import check_rows, table_rows, their_shape
 from sdnjax.convert.tables import TABLES
 from sdnjax.convert.torch_writer import write_torch_file
 from sdnjax.data.data_settings import Data
+from sdnjax.data.sources import label_space_of
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model, create_model
 from sdnjax.models.backbones import mit, swin, vit
 from sdnjax.models.families import likes
+from sdnjax.training.sharding import data_mesh
 
 SIZE = (64, 64)
 DECODER = ("decoder", "classifier")
@@ -198,6 +202,32 @@ def random_variables(model):
         for path, shape in leaf_shapes(model, SIZE, 3).items()
     }
     return unflatten_dict(leaves, sep="/")
+
+
+def test_the_table_that_a_file_needs_is_named(tmp_path):
+    experiment = Experiment(
+        model=Model(name="segmenter_vit-t_mask"), data=Data(name="camvid", crop_size=SIZE)
+    )
+    theirs = create_model("segmenter_vit-t_mask", num_classes=11, like="hf")
+    state = to_torch(theirs, random_variables(theirs), TABLES["hf_vit"], drop=["classifier"])
+    file = folder(tmp_path / "theirs", state)
+    with pytest.raises(InputError, match=r"are those of --table hf_vit$"):
+        from_torch(experiment, file, tmp_path / "run", report=lambda _: None)
+    assert not (tmp_path / "run").exists()
+    # What was converted starts other runs, with the same details alone.
+    options = {"table": "hf_vit", "reinitialise": ["classifier"], "report": lambda _: None}
+    from_torch(experiment, file, tmp_path / "run", **options)
+
+    def first(like):
+        model = Model(name="segmenter_vit-t_mask", like=like)
+        start = dataclasses.replace(experiment, model=model, init_from=str(tmp_path / "run"))
+        classes = tuple(label_space_of(start.data).classes)
+        return first_state(start, start.build(11), classes, data_mesh(8), lambda _: None)
+
+    with pytest.raises(InputError, match=r"with model.like hf, here it is timm: ask for --model"):
+        first("timm")
+    norm = first("hf").params["backbone"]["norm"]["scale"]
+    np.testing.assert_array_equal(norm, state["layernorm.weight"])
 
 
 def test_every_table_is_tried():
