@@ -118,6 +118,8 @@ def _read_zip(path: Path) -> Any:
     pickles = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
     if len(pickles) != 1:
         raise PickleError("a zip archive without PyTorch's data.pkl")
+    if pickles[0].removesuffix("data.pkl") + "constants.pkl" in entries:
+        raise PickleError("it is a TorchScript program: save the model's state_dict() instead")
     # PyTorch does not compress: nothing may unpack to more than is there.
     packed = sum(entry.file_size for entry in entries.values())
     stored = all(e.compress_type == zipfile.ZIP_STORED for e in entries.values())

@@ -120,6 +120,14 @@ def test_a_whole_module_is_refused(tmp_path, torch):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"whole torch.nn.modules.linear.Linear.*state_dict"):
         read_file(tmp_path / "x.pt")
+    torch.save({"model": torch.nn.Linear(2, 2), "epoch": 1}, tmp_path / "y.pt")
+    with pytest.raises(InputError, match=r"holds no tensors.*'model' a whole module. Save its sta"):
+        arrays(tmp_path / "y.pt")
+    with zipfile.ZipFile(tmp_path / "z.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("data.pkl", "constants.pkl", "code/model.py"):
+            archive.writestr(f"z/{name}", "x" * 500)
+    with pytest.raises(InputError, match=r"z.pt cannot be read: it is a TorchScript program: save"):
+        read_file(tmp_path / "z.pt")
 
 
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
