@@ -64,9 +64,8 @@ def first_state(
         f"{len(taken)}/{len(initial)} tensors taken from step {path.name} of {source}; new: "
         f"{summary(new, '/')}{kept}"
     )
-    empty: dict[str, Any] = {
-        kind: {} for kind in dict(state.variables)
-    }  # a network may have no statistics
+    # A network may have no statistics.
+    empty: dict[str, Any] = {kind: {} for kind in dict(state.variables)}
     variables = empty | unflatten_dict({**initial, **taken}, sep="/")
     placed = jax.tree.map(
         lambda new, old: jax.device_put(jnp.asarray(new, old.dtype), old.sharding),
