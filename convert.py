@@ -40,13 +40,14 @@ def from_torch_command(argv: Sequence[str]) -> int:
     python convert.py from-torch configs/cityscapes_fcn_r50_sdn.py fcn_r50-d8.pth \\
         --reinitialise neck
 
-    FILE is a .pth, .pt, .safetensors or .npz; nothing in it is executed. Every tensor must
-    fit, and every leaf of the network must be there, but for what the options name.
+    FILE is what torch.save wrote, safetensors, an .npz, a model's folder or an index of shards,
+    known by its content; nothing in it is executed. Every tensor must fit, and every leaf of the
+    network must be there, but for what the options name.
     predict.py and eval.py use the work directory; train.py CONFIG --resume trains from it.
     """
     parser = _parser("from-torch CONFIG FILE [options]", from_torch_command)
     parser.add_argument("source", metavar="CONFIG", help="the configuration file of the run")
-    parser.add_argument("file", type=Path, help="the foreign checkpoint")
+    parser.add_argument("file", type=Path, help="the foreign checkpoint, or its folder")
     parser.add_argument("--workdir", type=Path, help="work directory [runs/NAME]")
     parser.add_argument("--table", help=TABLE)
     parser.add_argument(
@@ -66,6 +67,14 @@ def from_torch_command(argv: Sequence[str]) -> int:
         metavar="NAME,…",
         help="beginnings of tensor names in the file that are not wanted",
     )
+    parser.add_argument(
+        "--key",
+        help="where in the file the weights are, as state_dict_ema or model.ema [what fits]",
+    )
+    parser.add_argument(
+        "--prefix",
+        help="what stands before every name in the file, as module.student. [what fits]",
+    )
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is there")
     arguments, experiment = parse_experiment(parser, "configuration file", from_config, argv)
     from_torch(
@@ -76,6 +85,8 @@ def from_torch_command(argv: Sequence[str]) -> int:
         reinitialise=arguments.reinitialise,
         new_classes=arguments.new_classes,
         ignore=arguments.ignore,
+        key=arguments.key,
+        prefix=arguments.prefix,
         overwrite=arguments.overwrite,
     )
     return 0

@@ -257,6 +257,7 @@ def test_impossible_numbers_are_refused_where_they_are_declared(key, value):
 def test_every_number_has_bounds_or_none_is_needed():
     """A new setting is thought about: which numbers make no sense?"""
     free = {"data.mean", "data.std", "data.base_size", "data.scale_range", "data.max_class_share"}
+    free |= {"data.value_range"}
     free |= {"evaluation.resize_to"}  # checked by what they mean, beside others
 
     def sections(config, prefix=""):

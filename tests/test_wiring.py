@@ -19,6 +19,7 @@ from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.losses import CrossEntropy
 from sdnjax.models import Model, Neck
+from sdnjax.models.families import likes
 from sdnjax.recipe import own_losses
 from sdnjax.settings import settings
 from sdnjax.training.metrics_log import read_metrics
@@ -86,6 +87,23 @@ def test_settings_of_the_network(change, read):
     before, after = read(PLAIN.build(3)), read(dataclasses.replace(PLAIN, **change).build(3))
     assert before != after
     assert Experiment(model=dataclasses.replace(PLAIN, **change)).build(3).network.neck is not None
+
+
+def test_whose_details_a_network_has():
+    def details(name, like):
+        network = Model(name=name, like=like).build(3)
+        backbone = network.backbone
+        names = ("epsilon", "position_resize", "patch_bias")
+        found = [getattr(backbone, x) for x in names if hasattr(backbone, x)]
+        return (*found, getattr(network.decoder, "projection", None))
+
+    for name in ("segmenter_vit-t_mask", "segformer_mit-b0"):
+        found = [details(name, like) for like in likes(name)]
+        assert len(set(found)) == len(found) > 1
+    assert Model(name="segformer_mit-b2", like="hf").build(3).decoder.channels == 768
+    with pytest.raises(InputError, match="segformer_mit-b0 can be like mmseg, hf, not timm"):
+        Model(name="segformer_mit-b0", like="timm")
+    assert Model(name="fcn_r18-d8", like="hf").unused()["like"]
 
 
 OPTIMIZERS = [

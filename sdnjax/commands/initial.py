@@ -15,6 +15,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from sdnjax.convert.load import shorten, summary
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
+from sdnjax.models import Model
 from sdnjax.recipe import Recipe, with_shardings
 from sdnjax.training.checkpoints import abstract_variables, describe, find_checkpoint, load_items
 from sdnjax.training.state import TrainState
@@ -43,6 +44,7 @@ def first_state(
     if not (source / "config.json").is_file():
         raise InputError(f"init_from: {source} is no work directory")
     path = find_checkpoint(source / "checkpoints")
+    _check_details(experiment, path, source)
     there = abstract_variables(path)
     place = SingleDeviceSharding(jax.local_devices()[0])
     theirs = load_items(path, with_shardings(there, place))
@@ -62,13 +64,27 @@ def first_state(
         f"{len(taken)}/{len(initial)} tensors taken from step {path.name} of {source}; new: "
         f"{summary(new, '/')}{kept}"
     )
-    variables = unflatten_dict({**initial, **taken}, sep="/")
+    # A network may have no statistics.
+    empty: dict[str, Any] = {kind: {} for kind in dict(state.variables)}
+    variables = empty | unflatten_dict({**initial, **taken}, sep="/")
     placed = jax.tree.map(
         lambda new, old: jax.device_put(jnp.asarray(new, old.dtype), old.sharding),
         variables,
         dict(state.variables),
     )
     return state.replace(params=placed["params"], batch_stats=placed["batch_stats"])
+
+
+def _check_details(experiment: Experiment, path: Path, source: Path) -> None:
+    """InputError if the weights are of a network that has the same leaves and other details."""
+    model, there = experiment.model, describe(path)["experiment"].get("model")
+    if isinstance(model, Model) and isinstance(there, dict) and "like" not in model.unused():
+        theirs = there.get("like", "mmseg")
+        if there.get("name") == model.name and theirs != model.like:
+            raise InputError(
+                f"init_from: {source} is a network with model.like {theirs}, here it is "
+                f"{model.like}: ask for --model.like {theirs}"
+            )
 
 
 def transferred(

@@ -7,13 +7,15 @@ A foreign format is described by a table, a file of this package with
 
 and, if it needs them,
 
-    PREFIXES                   beginnings that its names may have, beside a wrapper's "module."
     CLASSIFIERS                parts of the paths of leaves that belong to the classes;
                                without it ("classifier/",)
     adapt(model, state)        (state, notes): what no row can say, such as resizing position
-                               embeddings; the notes are reported
+                               embeddings; the notes are reported. Tensors are read by `as_array`
+    settings(names)            settings of `Model` that the network must have for the weights of a
+                               file with these names: {"like": "timm"}
     constants(model)           tensors beside those of the rows that the original's strict
                                loading wants
+    around(classes, palette)   what the original's own loaders want in a .pth beside the state dict
 """
 
 from sdnjax.convert.load import DoesNotFit, load

@@ -6,7 +6,8 @@ them resize their positions bilinearly; see `ViT.position_resize`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,13 @@ IGNORED = ("head/kernel", "head/bias", "pre_logits/kernel", "pre_logits/bias")
 POSITION = "Transformer/posembed_input/pos_embedding"
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"like": "augreg"}
+
+
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Positions of another image size."""
     return adapt_positions(part(model, "backbone", ViT), state, POSITION)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -44,6 +44,7 @@ def compare_activations(
     images: np.ndarray,
     *,
     layout: AxisOrder = "auto",
+    skipped: Callable[[str], None] | None = None,
 ) -> list[Difference]:
     """Runs the network in evaluation and compares what was saved elsewhere.
 
@@ -56,32 +57,69 @@ def compare_activations(
         they are there too, under their own names ("superpixels", "picture").
       images: `[B, H, W, C]`, normalised.
       layout: of saved arrays with four axes; "auto" tells it by their shape.
+      skipped: takes the names that are neither, such as those of a ReLU; None: they are errors.
 
     Returns the differences in the order in which the network computes.
 
     Raises:
-      InputError: a name that is neither, a layout that the shape does not tell, or an extra
-        input that is missing.
+      InputError: no name has a counterpart here, a layout that the shape does not tell, or an
+        extra input that is missing.
     """
-    modules = matching_modules(rows)
     extras = saved_inputs(model, saved, images)
-    here, order = _activations(model, variables, images, extras)
+    here, order = activations(model, variables, images, extras)
+    others = {name: array for name, array in saved.items() if name not in extras}
+    return match_activations(rows, here, order, others, layout=layout, skipped=skipped)
+
+
+def match_activations(
+    rows: Sequence[Row],
+    here: Mapping[str, np.ndarray],
+    order: Mapping[str, float],
+    saved: Mapping[str, np.ndarray],
+    *,
+    layout: AxisOrder = "auto",
+    skipped: Callable[[str], None] | None = None,
+) -> list[Difference]:
+    """`compare_activations` for what `activations` has computed."""
+    modules = matching_modules(rows)
     found = []
     for name, array in saved.items():
-        if name in extras:
-            continue
         ours = modules[name] + "/" if modules.get(name, "") + "/" in here else name
         if ours not in here:
-            known = [*modules, *(k for k in here if not k.endswith("/"))]
-            hint = did_you_mean(name, known, most=3)
-            raise InputError(f"{name!r} is no module of this format and no output here{hint}")
+            if skipped is not None:
+                skipped(name)
+                continue
+            raise _no_counterpart(name, modules, here)
         theirs = _as_ours(name, np.asarray(array), here[ours].shape, layout)
         found.append((order[ours], difference(name, ours.rstrip("/"), here[ours], theirs)))
+    if not found:
+        raise _no_counterpart(next(iter(saved), ""), modules, here)
     layers = _layers(rows)
     found = [
         (i, d._replace(container=d.theirs in modules and d.theirs not in layers)) for i, d in found
     ]
     return [d for _, d in sorted(found, key=lambda item: (item[0], item[1].container))]
+
+
+def _no_counterpart(
+    name: str, modules: Mapping[str, str], here: Mapping[str, np.ndarray]
+) -> InputError:
+    known = [*modules, *(k for k in here if not k.endswith("/"))]
+    hint = did_you_mean(name, known, most=3)
+    return InputError(f"{name!r} is no module of this format and no output here{hint}")
+
+
+def spread(a: Mapping[str, Any], b: Mapping[str, Any], floor: float = 0.0) -> float:
+    """The largest relative difference of two computations of the same arrays.
+
+    `floor`: as in `compare_tensors`.
+    """
+    largest = max((float(np.abs(x).max(initial=0)) for x in b.values()), default=0.0)
+    found = [
+        difference(name, name, np.asarray(a[name]), np.asarray(b[name]), floor * largest).relative
+        for name in a.keys() & b.keys()
+    ]
+    return max(found, default=0.0)
 
 
 def compare_tensors(
@@ -249,10 +287,13 @@ def saved_inputs(
     return found
 
 
-def _activations(
+def activations(
     model: nn.Module, variables: Any, images: np.ndarray, extras: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Outputs of all modules ("path/") and of the network ("name"), and their order."""
+    """Outputs of all modules ("path/") and of the network ("name") in evaluation, and their order.
+
+    Images `[B, H, W, C]`; matrix products are of the highest precision.
+    """
     order: dict[str, float] = {}
 
     @jax.jit

@@ -15,8 +15,7 @@ They expect images normalised with mean 127 and deviation 128.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from typing import Any
 
 from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv, depthwise, linear
@@ -37,8 +36,8 @@ def rows(model: EfficientNetLiteClassifier | EncoderDecoder) -> list[Row]:
 
 
 def adapt(
-    model: EfficientNetLiteClassifier | EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+    model: EfficientNetLiteClassifier | EncoderDecoder, state: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
     """Leaves out the classification if the network has none."""
     if isinstance(model, EfficientNetLiteClassifier):
         return dict(state), []

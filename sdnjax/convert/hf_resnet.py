@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv
 from sdnjax.models.backbones.resnet import STAGE_BLOCKS, ResNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
-PREFIXES = ("resnet.",)
 IGNORED = (".num_batches_tracked", "classifier.1.weight", "classifier.1.bias")
+
+
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"stem": "v1"}
 
 
 def rows(model: EncoderDecoder) -> list[Row]:

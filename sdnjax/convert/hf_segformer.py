@@ -7,6 +7,9 @@ the head, 768 channels there from B2 on, and stages concatenated from the last t
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 
 from sdnjax.convert.parts import part
@@ -15,23 +18,20 @@ from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.mit import MiT
 from sdnjax.models.decoders.segformer import SegFormerHead
 
-IGNORED = ("num_batches_tracked",)
+# The classifier is that of the encoders trained on ImageNet.
+IGNORED = ("num_batches_tracked", "classifier.weight", "classifier.bias")
 
 
-def like_source(model: EncoderDecoder) -> EncoderDecoder:
-    """The network with the attributes that these checkpoints were trained with."""
-    deep = sum(part(model, "backbone", MiT).depths) > 8
-    return model.clone(
-        backbone=part(model, "backbone", MiT).clone(epsilon=1e-5),
-        decoder=part(model, "decoder", SegFormerHead).clone(
-            projection="linear", channels=768 if deep else 256
-        ),
-    )
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"like": "hf"}
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
     found = backbone_rows(part(model, "backbone", MiT))
+    part(model, "decoder", SegFormerHead)
     for i in range(4):
         found += linear(f"decoder/project{i + 1}", f"decode_head.linear_c.{i}.proj")
     return [

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from typing import Any
 
 from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv
@@ -19,9 +18,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
     return hrnet(part(model, "backbone", HRNet), "backbone")
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Leaves out what turns the four branches into a classification."""
     del model
     kept = {k: v for k, v in state.items() if not k.startswith(CLASSIFICATION)}

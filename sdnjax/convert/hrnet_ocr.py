@@ -6,13 +6,17 @@ running mean, so that the evaluated network is the same; a training step does no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
 from sdnjax.convert.hrnet import hrnet
 from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv
+from sdnjax.convert.state_dict import as_array
+from sdnjax.convert.words import sizes
+from sdnjax.errors import InputError
 from sdnjax.models.backbones.hrnet import HRNet
 from sdnjax.models.decoders.ocr import OCRHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
@@ -33,6 +37,12 @@ ATTENTION = {
 }
 
 
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"align_corners": True}
+
+
 def rows(model: EncoderDecoder) -> list[Row]:
     rows = [
         *hrnet(part(model, "backbone", HRNet), "backbone"),
@@ -47,9 +57,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
     return rows
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Folds the biases and leaves out the weights of the loss, saved in the same dict."""
     del model
     state = {k: v for k, v in state.items() if not k.startswith("loss.")}
@@ -57,7 +65,11 @@ def adapt(
     for layer, norm in BIASED.items():
         mean = f"{norm}.running_mean"
         if f"{layer}.bias" in state and mean in state:
-            state[mean] = state[mean] - state.pop(f"{layer}.bias")
+            bias = as_array(state.pop(f"{layer}.bias"), f"{layer}.bias")
+            theirs = as_array(state[mean], mean)
+            if theirs.shape != bias.shape:
+                raise InputError(f"{layer}.bias is {sizes(bias.shape)}, {mean} another shape")
+            state[mean] = theirs - bias
             notes.append(f"folded: {layer}.bias into {mean}")
     return state, notes
 

@@ -3,7 +3,8 @@
 `load` runs the machine over Python's plain types alone. A global is a `Name`; calling one
 or making an object of one gives what `build` makes of it, else an `Opaque` that remembers the
 name and swallows everything that is done to it. So settings and logs that trainers pickle
-beside the tensors are skipped without the packages they come from.
+beside the tensors are skipped without the packages they come from. What `build` makes may have
+a method `restore(state)`, which takes the state that the pickle gives the object.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import pickletools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
+
+from sdnjax.convert.words import shown
 
 # What no checkpoint needs. Nothing would be called anyway, but whoever put it there meant harm.
 _MODULES = (
@@ -61,7 +64,10 @@ def load(
         (result,) = machine.stack
     except PickleError:
         raise
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except (
+        *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+        *(RecursionError, MemoryError),
+    ) as error:
         raise PickleError(f"a damaged pickle ({type(error).__name__})") from None
     return result
 
@@ -196,7 +202,10 @@ class _Machine:
         self.call(what, tuple(arguments))
 
     def op_build(self) -> None:
-        self.stack.pop()  # attributes of an object; of what is read, nothing has any
+        state = self.stack.pop()  # attributes, which mean nothing for most of what is read
+        restore = getattr(self.stack[-1], "restore", None)
+        if restore is not None:
+            restore(state)
 
     def op_persid(self, argument: str) -> None:
         self.stack.append(self.persistent(argument))
@@ -221,13 +230,15 @@ def plain_dict(items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
 def _named(module: Any, attribute: Any) -> Name:
     if not isinstance(module, str) or not isinstance(attribute, str):
         raise PickleError("a damaged pickle (a global without a name)")
-    name = f"{module}.{attribute}"[:100]
+    name = f"{module[:100]}.{attribute[:100]}"
     if not name.isprintable():
         raise PickleError("a damaged pickle (a global without a printable name)")
     first = module.split(".")[0]
     builtin = first in ("builtins", "__builtin__") and attribute in _HOSTILE_BUILTINS
     if first in _HOSTILE_MODULES or builtin:
-        raise PickleError(f"a pickle that wants to use {name}: refused, nothing of it was run")
+        raise PickleError(
+            f"a pickle that wants to use {shown(name)}: refused, nothing of it was run"
+        )
     return Name(name)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 
-from sdnjax.convert.files import read_file
+from sdnjax.convert.files import checkpoint_file, read_file
 from sdnjax.convert.initial import initial_values, leaf_shapes, leaves_of
-from sdnjax.convert.rows import Row, check_rows, their_shape, to_ours
-from sdnjax.convert.state_dict import find_state_dict, strip_prefix
+from sdnjax.convert.rows import Row, check_rows, table_rows, their_shape, to_ours
+from sdnjax.convert.state_dict import as_array, find_tensors
+from sdnjax.convert.words import shown, sizes
 from sdnjax.errors import InputError
 
 
@@ -35,6 +36,9 @@ def load(
     new_classes: bool = False,
     input_channels: int | None = None,
     ignore: Sequence[str] = (),
+    key: str | None = None,
+    prefix: str | None = None,
+    name: str = "the state dict",
     seed: int = 0,
     image_size: tuple[int, int] = (64, 64),
     dtype: Any = np.float32,
@@ -50,8 +54,8 @@ def load(
 
     Args:
       model: called as `model(images, train=…)`.
-      source: a `.pth`, `.pt`, `.safetensors` or `.npz` file, or a mapping of name → array
-        or PyTorch tensor.
+      source: a file, an index of shards or a folder, known by its content (see
+        `sdnjax.convert.files.read_file`), or a mapping of name → array or PyTorch tensor.
       table: the format, a module such as `sdnjax.convert.mmseg_fcn`; see `sdnjax.convert`.
       reinitialise: parts of the network ("neck", "decoder/classifier") that start at their
         initial values, whatever the file holds.
@@ -60,6 +64,9 @@ def load(
         convolution is then inflated: its mean over the file's channels for each of ours,
         times theirs / ours, so that a grey image has the response that it had.
       ignore: beginnings of names of the file that are not wanted.
+      key, prefix: where in the file the tensors are, and what stands before their names, in place
+        of the only ones that fit; see `sdnjax.convert.state_dict.find_tensors`.
+      name: of a mapping, for messages; a file has its own.
       seed: of initial values.
       image_size: with which the network is traced.
       dtype: of the variables.
@@ -71,14 +78,16 @@ def load(
       DoesNotFit: tensors are missing, left over, of the wrong shape or not finite.
       InputError: the file cannot be read.
     """
-    name = str(source) if isinstance(source, str | Path) else "the state dict"
-    content = read_file(source) if isinstance(source, str | Path) else source
-    rows, notes = table.rows(model), []
-    state = find_state_dict(content, name)
-    prefixes = getattr(table, "PREFIXES", ())
-    state = strip_prefix(state, {r.tensor for r in rows}, name, prefixes)
+    content = source
+    if isinstance(source, str | Path):
+        file = checkpoint_file(source)
+        name, content = str(file), read_file(file)
+    rows = table_rows(table, model)
+    found = find_tensors(content, {r.tensor for r in rows}, name, key=key, prefix=prefix)
+    state, notes = found.state, list(found.notes)
     if hasattr(table, "adapt"):
-        state, notes = table.adapt(model, state)
+        state, adapted = table.adapt(model, state)
+        notes += adapted
 
     channels = input_channels or 3
     leaves, inflated = leaf_shapes(model, image_size, channels), {}
@@ -106,7 +115,7 @@ def load(
         heads = [r.tensor for r in wanted if r.variable in classifiers]
         mostly = len(problems) > len(leaves) // 2
         raise DoesNotFit(
-            name, problems, _advice(problems, unnamed, heads, list(state) if mostly else ())
+            name, problems, _advice(table, problems, unnamed, heads, state if mostly else ())
         )
 
     for path, x in initial_values(model, image_size, channels, seed, fresh).items():
@@ -139,7 +148,7 @@ def summary(names: Sequence[str] | set[str], separator: str) -> str:
 
 def _take(
     rows: Sequence[Row],
-    state: Mapping[str, np.ndarray],
+    state: Mapping[str, Any],
     leaves: Mapping[str, tuple[int, ...]],
     inflated: Mapping[str, int],
     dtype: np.dtype,
@@ -150,7 +159,12 @@ def _take(
         if row.tensor not in state:
             problems.append(f"{row.tensor} is missing")
             continue
-        theirs, shape = state[row.tensor], leaves[row.variable]
+        shape = leaves[row.variable]
+        try:
+            theirs = as_array(state[row.tensor], shown(row.tensor))
+        except InputError as error:
+            problems.append(str(error))
+            continue
         try:
             value = to_ours(row, theirs)
         except (ValueError, IndexError):  # a rank that the arrangement does not know, uneven parts
@@ -166,7 +180,7 @@ def _take(
             )
         if value.shape != shape:
             expected = their_shape(row, shape)
-            problems.append(f"{row.tensor} is {theirs.shape}, the network has {expected}")
+            problems.append(f"{row.tensor} is {sizes(theirs.shape)}, the network has {expected}")
         elif value.dtype.kind != "f":
             problems.append(f"{row.tensor} holds {value.dtype}, not floating-point numbers")
         elif not np.isfinite(value).all():
@@ -199,11 +213,21 @@ def _differ_only_in(axis: int, a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 
 def _advice(
-    problems: Sequence[str], unnamed: Sequence[str], heads: Sequence[str], names: Sequence[str]
+    table: Any,
+    problems: Sequence[str],
+    unnamed: Sequence[str],
+    heads: Sequence[str],
+    names: Iterable[str],
 ) -> str:
     """What may help; `names` are the file's, where most of them do not fit."""
+    names = [shown(name) for name in names][:3]
     if names:
-        return f". It looks like another network: its names begin {', '.join(names[:3])}"
+        format_ = getattr(table, "__name__", "").rpartition(".")[2]
+        expected = f" and the table is {format_}" if format_ else ""
+        return (
+            f". It looks like another network or another format: its names begin "
+            f"{', '.join(names)}{expected}"
+        )
     advice = ""
     if unnamed:
         parts = sorted({path.split("/")[1] for path in unnamed})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sdnjax.convert.mmseg_fcn import auxiliary_head, conv_module
+from sdnjax.convert.mmseg_meta import mmseg_checkpoint
 from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row, batch_norm, conv, depthwise
@@ -11,6 +12,7 @@ from sdnjax.models.decoders.deeplab import DeepLabV3PlusHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 IGNORED = (".num_batches_tracked",)
+around = mmseg_checkpoint
 
 
 def rows(model: EncoderDecoder) -> list[Row]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sdnjax.convert.hrnet import hrnet
 from sdnjax.convert.mmseg_fcn import conv_module
+from sdnjax.convert.mmseg_meta import mmseg_checkpoint
 from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, conv
 from sdnjax.models.backbones.hrnet import HRNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 IGNORED = (".num_batches_tracked",)
+around = mmseg_checkpoint
 
 ATTENTION = {
     "query1": "query_project.0",

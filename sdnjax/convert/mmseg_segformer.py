@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
+from sdnjax.convert.mmseg_meta import mmseg_checkpoint
 from sdnjax.convert.mmseg_segmenter import packed_attention
 from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv, depthwise, layer_norm
 from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.mit import MiT
+from sdnjax.models.decoders.segformer import SegFormerHead
 
 IGNORED = ("num_batches_tracked",)
+around = mmseg_checkpoint
+
+
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"like": "mmseg"}
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
     found = backbone_rows(part(model, "backbone", MiT))
+    part(model, "decoder", SegFormerHead)
     for i in range(4):
         found += _conv_bn(f"decoder/project{i + 1}", f"decode_head.convs.{i}")
     return [

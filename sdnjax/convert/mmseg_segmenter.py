@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
-import numpy as np
 from flax import linen as nn
 
+from sdnjax.convert.mmseg_meta import mmseg_checkpoint
 from sdnjax.convert.parts import part
 from sdnjax.convert.position import adapt_positions
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
@@ -15,21 +16,26 @@ from sdnjax.models.backbones.vit import ViT
 from sdnjax.models.decoders.segmenter import MaskTransformer
 
 IGNORED: tuple[str, ...] = ()
+around = mmseg_checkpoint
 # The mask transformer is a classifier whose other parts do not depend on the classes.
 CLASSIFIERS = ("classifier/seg/", "classifier/class_embedding", "classifier/mask_norm")
+
+
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"like": "mmseg"}
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
     return [
         *backbone_rows(part(model, "backbone", ViT)),
-        *_classifier_rows(model.classifier, "classifier", "decode_head"),
+        *_classifier_rows(part(model, "classifier", nn.Module), "classifier", "decode_head"),
     ]
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Positions of another image size."""
     return adapt_positions(part(model, "backbone", ViT), state, "backbone.pos_embed")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sdnjax.convert.mmseg_meta import mmseg_checkpoint
 from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Arrangement, Row, conv, layer_norm, linear
 from sdnjax.convert.timm_vit import packed_linear
@@ -11,6 +12,7 @@ from sdnjax.models import EncoderDecoder
 from sdnjax.models.backbones.swin import Swin
 
 IGNORED = ("relative_position_index",)
+around = mmseg_checkpoint
 
 
 def rows(model: EncoderDecoder) -> list[Row]:

@@ -1,14 +1,15 @@
 """The Segmenter as its authors released it: `{"model": …}`, encoder and blocks named as timm's.
 
-Layer norms of 1e-5 everywhere, positions resized bilinearly, a bias in the patch embedding:
-`like_source` gives a network these.
+Layer norms of 1e-5 everywhere, positions resized bilinearly, a bias in the patch embedding: the
+network is built with `like="official"`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
-import numpy as np
+from flax import linen as nn
 
 from sdnjax.convert import mmseg_segmenter
 from sdnjax.convert.parts import part
@@ -23,25 +24,21 @@ IGNORED = ("encoder.head.weight", "encoder.head.bias")
 CLASSIFIERS = mmseg_segmenter.CLASSIFIERS
 
 
-def like_source(model: EncoderDecoder) -> EncoderDecoder:
-    """The network with the attributes that these checkpoints were trained with."""
-    backbone = part(model, "backbone", ViT).clone(
-        epsilon=1e-5, position_resize="bilinear", patch_bias=True
-    )
-    return model.clone(backbone=backbone)
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"like": "official"}
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Positions of another image size."""
     return adapt_positions(part(model, "backbone", ViT), state, "encoder.pos_embed")
 
 
 def rows(model: EncoderDecoder) -> list[Row]:
     """The whole network."""
-    classifier, ours = model.classifier, "classifier"
     encoder = backbone_rows(part(model, "backbone", ViT), tensor="encoder.")
+    classifier, ours = part(model, "classifier", nn.Module), "classifier"
     if not isinstance(classifier, MaskTransformer):
         head = "decoder.head"
         return [

@@ -19,7 +19,7 @@ def part(model: nn.Module, name: str, kind: type[M]) -> M:
     found = getattr(model, name, None)
     if not isinstance(found, kind):
         raise InputError(
-            f"the format is of networks whose {name} is {kind.__name__}, "
+            f"it is for networks whose {name} is {kind.__name__}, "
             f"here it is {type(found).__name__}: name another table"
         )
     return found

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from sdnjax.convert.state_dict import as_array
 from sdnjax.errors import InputError
 from sdnjax.models.backbones.vit import ViT, resize_position_embedding
 
 
 def adapt_positions(
-    vit: ViT, state: Mapping[str, np.ndarray], name: str
-) -> tuple[dict[str, np.ndarray], list[str]]:
+    vit: ViT, state: Mapping[str, Any], name: str
+) -> tuple[dict[str, Any], list[str]]:
     """The state dict with its position embedding on the network's grid, and a note if it moved.
 
     The embedding `name`, `[1, 1 + h·w, C]`, is resized as the network does it for images of
@@ -22,6 +24,7 @@ def adapt_positions(
     """
     state = dict(state)
     x, (rows, columns) = state.get(name), vit.position_grid
+    x = None if x is None else as_array(x, name)
     if x is None or x.ndim != 3 or x.shape[1] == 1 + rows * columns:
         return state, []
     side = math.isqrt(max(x.shape[1] - 1, 0))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from sdnjax.errors import InputError
 
 
 class Arrangement(NamedTuple):
@@ -102,14 +104,26 @@ def _kernel(variable: str, tensor: str, arrangement: str, bias: bool) -> list[Ro
 
 
 def check_rows(rows: Sequence[Row], leaves: Collection[str]) -> None:
-    """Raises ValueError for a defect of a table: a leaf that is not there, or named twice."""
+    """Raises InputError if a row's leaf is not there, or is another row's too."""
     seen: set[str] = set()
     for row in rows:
         if row.variable not in leaves:
-            raise ValueError(f"the table names {row.variable}, which the network does not have")
+            raise InputError(
+                f"the table names {row.variable}, which the network does not have: it is for "
+                "other networks"
+            )
         if row.variable in seen:
-            raise ValueError(f"the table names {row.variable} twice")
+            raise InputError(f"the table names {row.variable} twice")
         seen.add(row.variable)
+
+
+def table_rows(table: Any, model: Any) -> list[Row]:
+    """The rows of a table for a network; the InputError that it is for others names the table."""
+    try:
+        return table.rows(model)
+    except InputError as error:
+        name = getattr(table, "__name__", "").rpartition(".")[2]
+        raise InputError(f"table {name}: {error}" if name else str(error)) from None
 
 
 def to_ours(row: Row, tensor: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import ModuleType
+from typing import Any
 
 from sdnjax.convert import (
     augreg_vit,
@@ -17,6 +19,7 @@ from sdnjax.convert import (
     mmseg_deeplab,
     mmseg_fcn,
     mmseg_fpn,
+    mmseg_maskformer,
     mmseg_ocr,
     mmseg_segformer,
     mmseg_segmenter,
@@ -25,6 +28,7 @@ from sdnjax.convert import (
     timm_vit,
     torchvision_resnet,
 )
+from sdnjax.convert.state_dict import count_fitting
 from sdnjax.errors import InputError, unknown
 
 # Of a network's family, by how its name begins: whole networks where there are such checkpoints,
@@ -48,6 +52,7 @@ OTHERS = (
     hf_vit,
     hrnet,
     hrnet_ocr,
+    mmseg_maskformer,
     mmseg_swin,
     official_segmenter,
     timm_vit,
@@ -70,3 +75,16 @@ def find_table(name: str | None, model_name: str) -> ModuleType:
     if name not in TABLES:
         raise unknown("no table", name, TABLES)
     return TABLES[name]
+
+
+def fitting_table(model: Any, names: Collection[str], than: ModuleType) -> str | None:
+    """The table of this network that has most of a file's names, if it has far more than `than`."""
+    fits = {}
+    for name, table in TABLES.items():
+        try:
+            fits[name] = count_fitting(names, {row.tensor for row in table.rows(model)})
+        except InputError:  # a table for other networks
+            continue
+    best = max(fits, key=lambda name: fits[name], default=None)
+    given = getattr(than, "__name__", "").rpartition(".")[2]
+    return best if best is not None and fits[best] > 2 * fits.get(given, 0) + 9 else None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from sdnjax.convert.parts import part
 from sdnjax.convert.position import adapt_positions
@@ -15,14 +14,18 @@ from sdnjax.models.backbones.vit import ViT
 IGNORED = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 
 
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """Of the network that the weights are for."""
+    del names
+    return {"like": "timm"}
+
+
 def rows(model: EncoderDecoder) -> list[Row]:
     """The backbone; the decoder is not in the file."""
     return backbone_rows(part(model, "backbone", ViT))
 
 
-def adapt(
-    model: EncoderDecoder, state: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def adapt(model: EncoderDecoder, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Positions of another image size."""
     return adapt_positions(part(model, "backbone", ViT), state, "pos_embed")
 

@@ -14,13 +14,19 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from sdnjax.convert import inert_pickle
+from sdnjax.convert.array_like import (
+    MOST_AXES,
+    LazyArray,
+    numpy_object,
+    widen_bfloat16,
+)
 from sdnjax.convert.inert_pickle import Name, Opaque, PickleError
-from sdnjax.convert.safetensors_file import widen_bfloat16
+from sdnjax.convert.words import quoted, shown, sizes
 from sdnjax.errors import InputError
 
 # What zipfile raises for damaged archives.
@@ -50,12 +56,11 @@ class Storage:
     """Where a tensor's numbers are: `read()` gives the bytes; dtype None: not typed."""
 
     dtype: str | None
-    read: Callable[[], bytes]
+    read: Callable[[], Any]
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """A view into a storage that is read when NumPy asks for the array."""
+class View(NamedTuple):
+    """A tensor: where it lies in a storage, in elements of its type."""
 
     where: str
     storage: Storage
@@ -64,31 +69,32 @@ class Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def lazily(self) -> LazyArray:
+        """The array, whose storage is read when NumPy asks for it."""
+        kind = np.dtype("<f4" if self.dtype == BFLOAT16 else NUMPY[self.dtype])
+        return LazyArray(self.shape, kind, self.read)
+
+    def read(self) -> np.ndarray:
         """A read-only view of the storage, its extent checked first."""
-        kind, data = np.dtype(NUMPY[self.dtype]), self.storage.read()
-        last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        count = 0 if 0 in self.shape else last + 1
+        shape, kind, data = self.shape, np.dtype(NUMPY[self.dtype]), self.storage.read()
+        last = sum((n - 1) * s for n, s in zip(shape, self.strides, strict=True))
+        count = 0 if 0 in shape else last + 1
         room = len(data) // kind.itemsize
-        if math.prod(self.shape) > max(room, MOST_EXPANDED):
-            raise InputError(f"{self.where}: a tensor of {self.shape} made of {room} numbers")
+        if math.prod(shape) > max(room, MOST_EXPANDED):
+            raise InputError(f"{self.where}: a tensor of {sizes(shape)} made of {room} numbers")
         if self.offset + count > room:
             raise InputError(
-                f"{self.where}: a tensor of {self.shape} reaches beyond its storage of {room}"
+                f"{self.where}: a tensor of {sizes(shape)} reaches beyond its storage of {room}"
             )
         values = np.frombuffer(data, kind, room)[self.offset : self.offset + count]
         if self.dtype == BFLOAT16:
             values = widen_bfloat16(values)
-        strides = tuple(s * values.itemsize for s in self.strides)
-        try:
-            view = np.lib.stride_tricks.as_strided(values, self.shape, strides, writeable=False)
-        except ValueError as error:  # too many axes
-            raise InputError(f"{self.where}: no array can be {self.shape} ({error})") from None
-        return view if dtype is None else view.astype(dtype)
+        steps = tuple(s * values.itemsize for s in self.strides)
+        return np.lib.stride_tricks.as_strided(values, shape, steps, writeable=False)
 
 
 def read_torch(path: Path) -> Any:
-    """The pickled object, of plain types, `Tensor`s and `Opaque`s for all other kinds.
+    """The pickled object, of plain types, arrays, and `Opaque`s for all other kinds.
 
     Raises:
       InputError: another kind of file, a damaged one, or one that wants to run something.
@@ -98,9 +104,11 @@ def read_torch(path: Path) -> Any:
     try:
         content = _read_zip(path) if start == b"PK\x03\x04" else _read_legacy(path)
     except (PickleError, *DAMAGED) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {shown(str(error), 200)}") from None
     if isinstance(content, Opaque):
-        raise InputError(f"{path} holds a whole {content.name}: save its state_dict() instead")
+        raise InputError(
+            f"{path} holds a whole {shown(content.name)}: save its state_dict() instead"
+        )
     return content
 
 
@@ -110,6 +118,8 @@ def _read_zip(path: Path) -> Any:
     pickles = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
     if len(pickles) != 1:
         raise PickleError("a zip archive without PyTorch's data.pkl")
+    if pickles[0].removesuffix("data.pkl") + "constants.pkl" in entries:
+        raise PickleError("it is a TorchScript program: save the model's state_dict() instead")
     # PyTorch does not compress: nothing may unpack to more than is there.
     packed = sum(entry.file_size for entry in entries.values())
     stored = all(e.compress_type == zipfile.ZIP_STORED for e in entries.values())
@@ -120,13 +130,17 @@ def _read_zip(path: Path) -> Any:
     if order in entries and archive.read(order).strip() != b"little":
         raise PickleError("it was written by a big-endian machine")
 
+    # Tensors that share a storage often follow each other; all of them would be the whole file.
+    member = functools.lru_cache(maxsize=2)(functools.partial(_member, path, archive))
+
     def storage(key: str, size: int) -> Callable[[], bytes]:
         name = f"{folder}data/{key}"
         if name not in entries:
-            raise PickleError(f"{name} is missing")
+            raise PickleError(f"{shown(name)} is missing")
         if entries[name].file_size < size:
-            raise PickleError(f"{name} has {entries[name].file_size} of {size} bytes")
-        return functools.cache(functools.partial(_member, path, archive, name))
+            there = entries[name].file_size
+            raise PickleError(f"{shown(name)} has {there} of {shown(size)} bytes")
+        return functools.partial(member, name)
 
     return _unpickle(path, io.BytesIO(archive.read(pickles[0])), storage)
 
@@ -136,45 +150,55 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except (OSError, *DAMAGED) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {shown(str(error), 200)}") from None
 
 
 def _read_legacy(path: Path) -> Any:
-    data = path.read_bytes()
-    file = io.BytesIO(data)
+    """Four pickles and the storages; or one pickle, of NumPy's arrays by name."""
+    data = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
+    with path.open("rb") as file:
+        return _read_pickles(path, file, data)
+
+
+def _read_pickles(path: Path, file: BinaryIO, data: np.ndarray) -> Any:
+    blocks: dict[str, tuple[int, int]] = {}
+    counts: dict[str, int] = {}
+
+    def storage(key: str, size: int) -> Callable[[], Any]:
+        counts[key] = size
+
+        def read() -> Any:
+            start, stop = blocks[key]
+            return data[start:stop]  # a view: tensors that share it do not copy it
+
+        return read
+
     try:
-        magic = inert_pickle.load(file, _nothing, _nothing)
-    except PickleError:
+        magic = _unpickle(path, file, storage)
+    except PickleError as error:
+        if "refused" in str(error):
+            raise
         magic = None
+    if isinstance(magic, dict) and not counts:
+        return magic
     if magic != MAGIC:
         raise PickleError("it is no file of torch.save")
     inert_pickle.load(file, _nothing, _nothing)  # version of the protocol
     system = inert_pickle.load(file, _nothing, _nothing)
     if isinstance(system, dict) and not system.get("little_endian", True):
         raise PickleError("it was written by a big-endian machine")
-    blocks: dict[str, tuple[int, int]] = {}
-    sizes: dict[str, int] = {}
-
-    def storage(key: str, size: int) -> Callable[[], bytes]:
-        sizes[key] = size
-
-        def read() -> bytes:
-            start, stop = blocks[key]
-            return data[start:stop]
-
-        return read
-
     content = _unpickle(path, file, storage)
     keys = inert_pickle.load(file, _nothing, _nothing)
     plain = isinstance(keys, list) and all(type(key) is str for key in keys)
-    if not plain or sorted(keys) != sorted(sizes):
+    if not plain or sorted(keys) != sorted(counts):
         raise PickleError("its list of storages does not fit its tensors")
+    stop = file.tell()
     for key in keys:
-        start = file.tell() + 8
-        file.seek(start + sizes[key])
-        if file.tell() > len(data):
-            raise PickleError(f"it ends within the storage {key!r}")
-        blocks[key] = (start, start + sizes[key])
+        start = stop + 8
+        stop = start + counts[key]
+        if stop > len(data):
+            raise PickleError(f"it ends within the storage {quoted(key)}")
+        blocks[key] = (start, stop)
     return content
 
 
@@ -188,6 +212,8 @@ def _unpickle(
         match identity:
             case ("storage", Name(kind), str(key), _, int(count), *rest):
                 pass
+            case ("module", (Name() | Opaque()) as found, *_):
+                return found  # the class of a module, with its source, beside the tensors
             case _:
                 raise PickleError("a damaged pickle (an unknown persistent id)")
         if rest not in ([], [None]):
@@ -196,7 +222,9 @@ def _unpickle(
         if dtype is None and kind != "torch.storage.UntypedStorage":
             return Opaque(kind)
         if count < 0:
-            raise PickleError(f"the storage {key!r} has a negative size")
+            raise PickleError(f"the storage {quoted(key)} has a negative size")
+        if count >= 2**56:
+            raise PickleError(f"the storage {quoted(key)} would be larger than any file")
         if key not in known:
             size = count * (np.dtype(NUMPY[dtype]).itemsize if dtype else 1)
             known[key] = Storage(dtype, storage(key, size))
@@ -213,9 +241,9 @@ def _unpickle(
                 result = tuple(sizes)
             case (
                 "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state",
-                (Tensor() as tensor, *_),
+                (LazyArray() as whole, *_),
             ):
-                result = tensor
+                result = whole
             case "torch._tensor._rebuild_from_type_v2", (Name(function), _, tuple(inner), _):
                 if function.startswith("torch._utils._rebuild"):
                     result = build(function, inner)
@@ -223,14 +251,18 @@ def _unpickle(
                 "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2",
                 (Storage(dtype=str(dtype)) as storage, offset, shape, strides, *_),
             ):
-                result = Tensor(str(path), storage, dtype, *_extent(offset, shape, strides))
+                result = View(str(path), storage, dtype, *_extent(offset, shape, strides)).lazily()
             case (
                 "torch._utils._rebuild_tensor_v3",
                 (Storage() as storage, offset, shape, strides, _, _, Name(kind), *_),
             ):
                 dtype = kind.removeprefix("torch.")
                 if dtype in NUMPY:
-                    result = Tensor(str(path), storage, dtype, *_extent(offset, shape, strides))
+                    result = View(
+                        str(path), storage, dtype, *_extent(offset, shape, strides)
+                    ).lazily()
+            case _:
+                result = numpy_object(name, arguments)
         return result
 
     return inert_pickle.load(file, build, persistent)
@@ -240,6 +272,8 @@ def _extent(offset: Any, shape: Any, strides: Any) -> tuple[int, tuple[int, ...]
     plain = isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides)
     if not plain or not all(type(n) is int and 0 <= n < 2**48 for n in (offset, *shape, *strides)):
         raise PickleError("a tensor whose offset, shape or strides are no sizes")
+    if len(shape) > MOST_AXES:
+        raise PickleError(f"no array can be {sizes(shape)}")
     return offset, shape, strides
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row
@@ -9,6 +12,12 @@ from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 IGNORED = (".num_batches_tracked", "fc.weight", "fc.bias")
+
+
+def settings(names: Collection[str]) -> dict[str, Any]:
+    """The stem that the file has: mmseg's `resnet50_v1c` goes by the same names otherwise."""
+    deep = any(f".{name}".endswith(".stem.0.weight") for name in names)
+    return {"stem": "v1c" if deep else "v1"}
 
 
 def rows(model: EncoderDecoder) -> list[Row]:

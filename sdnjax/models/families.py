@@ -25,6 +25,23 @@ from sdnjax.models.mask_classifier import MaskClassifier
 
 ALL_STAGES = (0, 1, 2, 3)
 
+# What the networks of one architecture differ in, by whose they are. "augreg" is the code of "How
+# to train your ViT", "hf" Hugging Face's, "official" the authors'.
+VIT_LIKE: dict[str, dict[str, Any]] = {
+    "mmseg": {"patch_bias": False},
+    "timm": {},
+    "augreg": {"position_resize": "bilinear"},
+    "hf": {"epsilon": 1e-12},
+    "official": {"epsilon": 1e-5, "position_resize": "bilinear"},
+}
+SEGFORMER_LIKE = ("mmseg", "hf")
+
+
+def likes(name: str) -> tuple[str, ...]:
+    """Whose details the network of this name can have; () where they differ in nothing."""
+    families = {"segmenter": tuple(VIT_LIKE), "segformer": SEGFORMER_LIKE}
+    return next((known for family, known in families.items() if name.startswith(family)), ())
+
 
 @dataclasses.dataclass(frozen=True)
 class Common:
@@ -37,6 +54,7 @@ class Common:
     dropout: float | None
     align_corners: bool
     stem: Literal["v1", "v1c"]
+    like: str
     dtype: Dtype
 
     def dropout_or(self, default: float) -> float:
@@ -135,7 +153,7 @@ def deeplabv2(depth: int, common: Common) -> EncoderDecoder:
 
 
 def segmenter(size: str, common: Common, classifier: str) -> EncoderDecoder:
-    """Segmenter as mmseg builds it: dropout only of paths, no bias in the patch embedding."""
+    """Segmenter as mmseg builds it, dropout only of paths, with the details of `VIT_LIKE`."""
     width, depth, heads = vit.SIZES[size]
     side = 40 if size == "l" else 32  # trained at 640² and 512² pixels
     return common.network(
@@ -144,8 +162,8 @@ def segmenter(size: str, common: Common, classifier: str) -> EncoderDecoder:
             depth,
             heads,
             position_grid=(side, side),
-            patch_bias=False,
             dtype=common.dtype,
+            **VIT_LIKE[common.like],
         ),
         classifier=MaskTransformer(common.num_classes, width, heads, dtype=common.dtype)
         if classifier == "mask"
@@ -155,10 +173,19 @@ def segmenter(size: str, common: Common, classifier: str) -> EncoderDecoder:
 
 
 def segformer(size: str, common: Common) -> EncoderDecoder:
-    """SegFormer as mmseg builds it: 256 channels in every head."""
+    """SegFormer as mmseg builds it, 256 channels in every head, or as Hugging Face has it.
+
+    Those are the authors' weights: a plain linear layer per stage in the head, 768 channels there
+    from B2 on, and another epsilon of the layer norms.
+    """
+    details: dict[str, Any] = {}
+    backbone = mit.MiT(*mit.SIZES[size], dtype=common.dtype)
+    if common.like == "hf":
+        backbone = backbone.clone(epsilon=1e-5)
+        details = {"projection": "linear", "channels": 768 if sum(backbone.depths) > 8 else 256}
     return common.network(
-        backbone=mit.MiT(*mit.SIZES[size], dtype=common.dtype),
-        decoder=SegFormerHead(align_corners=common.align_corners, dtype=common.dtype),
+        backbone=backbone,
+        decoder=SegFormerHead(align_corners=common.align_corners, dtype=common.dtype, **details),
         classifier=common.classifier(0.1),
         decoder_stages=ALL_STAGES,
     )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.errors import InputError, unknown
+from sdnjax.models.families import likes
 from sdnjax.models.zoo import check_name, check_part, create_model
 from sdnjax.ops.sdc import IMPLEMENTATIONS
 from sdnjax.ops.similarity import SIMILARITIES
@@ -88,6 +89,11 @@ class Model:
     )
     align_corners: bool = setting(False, "align_corners for every resizing of scores")
     stem: Literal["v1", "v1c"] = setting("v1c", "ResNet stem: torchvision's or mmseg's")
+    like: Literal["mmseg", "timm", "augreg", "hf", "official"] = setting(
+        "mmseg",
+        "whose details Segmenter and SegFormer have, such as the epsilon of layer norms: those of "
+        "whoever trained the weights; convert.py sets it by its table",
+    )
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
 
     def __post_init__(self) -> None:
@@ -97,6 +103,9 @@ class Model:
         check_part("model.refine", self.refine)
         check_types(self)
         check_name(self.name)
+        if "like" not in self.unused() and self.like not in likes(self.name):
+            known = ", ".join(likes(self.name))
+            raise InputError(f"model.like: {self.name} can be like {known}, not {self.like}")
 
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
@@ -106,6 +115,8 @@ class Model:
             found["stem"] = f"{self.name} has another stem"
         if self.name.startswith("segmenter"):
             found["dropout"] = f"{self.name} has none"
+        if not likes(self.name):
+            found["like"] = f"{self.name} is the same everywhere"
         return found
 
     def build(self, num_classes: int, dtype: Any = None) -> nn.Module:
@@ -119,6 +130,7 @@ class Model:
             dropout=self.dropout,
             align_corners=self.align_corners,
             stem=self.stem,
+            like=self.like,
             dtype=dtype or jnp.dtype(self.dtype),
             **({"neck": self.neck} if neck is None else neck),
         )

@@ -72,6 +72,7 @@ def create_model(
     dropout: float | None = None,
     align_corners: bool = False,
     stem: Literal["v1", "v1c"] = "v1c",
+    like: Literal["mmseg", "timm", "augreg", "hf", "official"] = "mmseg",
     dtype: Dtype = jnp.float32,
     guidance_channels: int | None = None,
     **sdn_options: Any,
@@ -94,16 +95,21 @@ def create_model(
         the Segmenter. None for the network's own: 0.1, or 0 for OCRNet and DeepLabV2.
       align_corners: for every resizing of scores; for OCRNet, between HRNet's branches too.
       stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision); MaskFormer's is always "v1".
+      like: whose details the Segmenter has ("mmseg", "timm", "augreg", "hf", "official") and the
+        SegFormer ("mmseg", "hf"); other networks are the same everywhere.
       dtype: of the computation; parameters, batch-norm statistics and logits are float32.
       guidance_channels, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
         kernel_size, dilation, similarity, boundary, reduction, stop_guidance_gradient,
         implementation.
 
     Raises:
-      InputError: an unknown name (the nearest is suggested) or neck, SDN options without an
+      InputError: an unknown name (the nearest is suggested), `like` or neck, SDN options without an
         SDN, or a part that is no module or that the network has no place for.
     """
     check_name(name)
+    if like != "mmseg" and like not in families.likes(name):
+        fitting = ", ".join(families.likes(name)) or "mmseg"
+        raise InputError(f"like: {name} can be like {fitting}, not {like}")
     if neck == "sdn":
         known = [f.name for f in dataclasses.fields(SDN) if f.name not in ("parent", "name")]
         for option in sorted(set(sdn_options) - set(known)):
@@ -126,6 +132,7 @@ def create_model(
         dropout=dropout,
         align_corners=align_corners,
         stem=stem,
+        like=like,
         dtype=dtype,
     )
     return build(depth, common)

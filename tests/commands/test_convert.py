@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sdnjax.commands.trained import load_network
 from sdnjax.convert import batch_norm, conv
 from sdnjax.convert.files import read_file, write_file
 from sdnjax.convert.state_dict import find_state_dict
 from sdnjax.convert.tables import OF_FAMILY
+from sdnjax.convert.torch_writer import write_torch_file
 from sdnjax.losses import cross_entropy
 from sdnjax.models.model_settings import Model
 from tests.commands.test_entry_points import SMALL, assert_one_line
@@ -193,11 +195,70 @@ def test_compare(call, converted, state, batch, tmp_path):
         assert f"{kind}, {tmp_path / kind}.npz:" in out
         assert f"{count} tensors agree to 1e-06" in out
 
+    assert out.count("losses: ") == 2 and "weight=0.3" in out  # of gradients and of the step
+    assert out.count("optimizer: ") == 1 and "learning_rate=0.1" in out
+
     stepped["net.1.running_var"] = stepped["net.1.running_var"] * (1 - 1 / 126)  # biased
     write_file(tmp_path / "biased.npz", stepped | batch)
     status, out, _ = call("convert.py", *words, "--step", tmp_path / "biased.npz", "--lines", "2")
     assert status == 1
     assert "1 of 9 tensors depart by more than 1e-05; the first is net.1.running_var" in out
+
+
+def test_compare_goes_on_without_a_counterpart(call, converted, state, batch, tmp_path):
+    _, run = converted
+    with jax.enable_x64(True):
+        activations, *_ = reference(state, batch)
+    more = {f"net.{i}.relu": np.ones((1, 2, 3, 4)) for i in (7, 8)} | {"images": batch["images"]}
+    write_file(tmp_path / "x.npz", activations | more)
+    words = ["compare", run, "--activations", tmp_path / "x.npz"]
+    status, out, err = call("convert.py", *words)
+    assert (status, err) == (0, "")
+    assert (
+        "2 of 5 names have no counterpart here and are not compared: 'net.7.relu'; 'net.8." in out
+    )
+    assert "3 tensors agree to 1e-05" in out
+
+    # Where float32 departs, float64 decides, if the file holds it.
+    status, out, err = call("convert.py", *words, "--tolerance", "1e-12")
+    assert (status, err) == (0, "")
+    assert "in float64 here: 0 of 3 depart by more than 1e-12" in out
+    assert "it was rounding, the computation is the same" in out
+    own = float(out.split("float32 here is up to ")[1].split()[0])
+    assert 1e-9 < own < 1e-5
+    narrow = {k: v.astype(np.float32) for k, v in more.items()}
+    narrow |= {k: (v * (1 + 3e-7)).astype(np.float32) for k, v in activations.items()}
+    write_file(tmp_path / "y.npz", narrow)
+    words = ["compare", run, "--activations", tmp_path / "y.npz", "--tolerance", "1e-12"]
+    status, out, _ = call("convert.py", *words)
+    assert status == 1, out
+    assert "3 of 3 depart by more" in out and "--double, which decides" in out
+    narrow["logits"] = narrow["logits"] + 1
+    write_file(tmp_path / "z.npz", narrow)
+    status, out, _ = call("convert.py", "compare", run, "--activations", tmp_path / "z.npz")
+    assert status == 1 and "in float64 here: 1 of 3 depart by more than 1e-05" in out
+
+    write_file(tmp_path / "none.npz", more)
+    result = call("convert.py", "compare", run, "--activations", tmp_path / "none.npz")
+    assert_one_line(result, "is no module of this format and no output here")
+
+
+def test_options_of_where_the_weights_are(call, config, state, tmp_path):
+    average = {f"ema.{k}": v + 1 if v.ndim else v for k, v in state.items()}
+    file, run = tmp_path / "x.pth.tar", tmp_path / "run"
+    write_torch_file(file, {"state_dict": state, "state_dict_ema": average})
+    words = ("from-torch", config, file, "--workdir", run)
+    assert_one_line(call("convert.py", *words), "'state_dict', 'state_dict_ema'", "--key")
+    assert not run.exists()
+    status, out, err = call("convert.py", *words, "--key", "state_dict_ema", "--prefix", "ema.")
+    assert (status, err) == (0, "")
+    assert "taken from 'state_dict_ema'" in out and "prefix 'ema.' removed from 10 names" in out
+    found = load_network(run).variables["params"]["BatchNorm_0"]["bias"]
+    np.testing.assert_array_equal(found, state["net.1.bias"] + 1)
+    result = call("convert.py", *words, "--overwrite", "--key", "ema")
+    assert_one_line(result, "no tensors under 'ema'; there are 'state_dict', 'state_dict_ema'")
+    result = call("convert.py", *words, "--overwrite", "--key", "state_dict", "--prefix", "emu.")
+    assert_one_line(result, "no name begins with 'emu.'")
 
 
 def test_mistakes_of_compare(call, converted, state, batch, tmp_path):

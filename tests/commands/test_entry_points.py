@@ -128,7 +128,7 @@ def test_prediction_needs_the_work_directory_alone(trained, call, camvid, tmp_pa
     status, out, err = call("predict.py", workdir, photos)
     assert (status, err) == (0, "")
     assert "3 of 3 picture(s)" in out
-    found = sorted(p.name for p in (workdir / "predictions").iterdir())
+    found = sorted(p.name for p in (workdir / "predictions").glob("[!.]*"))
     stems = ("a_jpg", "a_png", "b")
     assert found == sorted(
         [f"{s}_{k}.png" for s in stems for k in ("labels", "overlay")] + ["legend.png"]

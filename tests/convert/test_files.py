@@ -120,6 +120,14 @@ def test_a_whole_module_is_refused(tmp_path, torch):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"whole torch.nn.modules.linear.Linear.*state_dict"):
         read_file(tmp_path / "x.pt")
+    torch.save({"model": torch.nn.Linear(2, 2), "epoch": 1}, tmp_path / "y.pt")
+    with pytest.raises(InputError, match=r"holds no tensors.*'model' a whole module. Save its sta"):
+        arrays(tmp_path / "y.pt")
+    with zipfile.ZipFile(tmp_path / "z.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("data.pkl", "constants.pkl", "code/model.py"):
+            archive.writestr(f"z/{name}", "x" * 500)
+    with pytest.raises(InputError, match=r"z.pt cannot be read: it is a TorchScript program: save"):
+        read_file(tmp_path / "z.pt")
 
 
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
@@ -406,14 +414,14 @@ def test_npz_with_objects_or_false_sizes(tmp_path):
 def test_files_that_are_none(tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*x.pth: No such file"):
         read_file(tmp_path / "x.pth")
-    with pytest.raises(InputError, match=r"x.txt: not one of the endings .safetensors"):
+    with pytest.raises(InputError, match=r"cannot read .*x.txt: No such"):
         read_file(tmp_path / "x.txt")
     for ending in (".pth", ".npz", ".safetensors"):
         (tmp_path / f"x{ending}").write_bytes(b"<html>404</html>")
         with pytest.raises(InputError, match=f"x{ending}"):
             read_file(tmp_path / f"x{ending}")
         (tmp_path / f"y{ending}").mkdir()
-        with pytest.raises(InputError, match=f"y{ending}: Is a directory"):
+        with pytest.raises(InputError, match=f"y{ending} is a folder without a check"):
             read_file(tmp_path / f"y{ending}")
 
 

@@ -19,6 +19,7 @@ from sdnjax.convert import (
     to_torch,
     torchvision_resnet,
 )
+from sdnjax.convert.inert_pickle import Opaque
 from sdnjax.errors import InputError
 from sdnjax.models import EncoderDecoder, create_model
 from sdnjax.models.backbones.resnet import ResNet
@@ -150,7 +151,7 @@ def test_everything_that_does_not_fit_is_listed():
 
 
 def test_another_network_is_recognised():
-    with pytest.raises(DoesNotFit, match=r"conv.weight is missing.*looks like another network: "):
+    with pytest.raises(DoesNotFit, match=r"conv.weight is missing.*looks like another network or "):
         convert({f"u{i}.weight": np.ones(3) for i in range(9)})
 
 
@@ -303,3 +304,85 @@ def test_a_network_with_extra_inputs_is_converted():
     np.testing.assert_array_equal(variables["params"]["context"]["gain"], np.ones(128))
     moved = flat(variables)["params/classifier/seg/kernel"]
     np.testing.assert_array_equal(moved, flat(random)["params/classifier/seg/kernel"])
+
+
+# --- Where the weights are, and what stands before their names ---
+
+OTHER = {k: v + 1 for k, v in STATE.items()}
+
+
+def renamed(prefix, state=STATE):
+    return {prefix + k: v for k, v in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "notes"),
+    [
+        ({"state_dict_ema": renamed("module.")}, ["taken from 'state_dict_ema'", "'module.' rem"]),
+        ({"model": {"state_dict": STATE}, "epoch": 3}, ["taken from 'model.state_dict'"]),
+        ({"net": STATE, "optimizer": {"momentum": OTHER}}, ["taken from 'net'"]),
+        (renamed("_orig_mod."), ["left out of names: _orig_mod"]),
+        (
+            renamed("module._orig_mod."),
+            ["left out of names: _orig_mod", "'module.' removed from 10"],
+        ),
+        (
+            {k.replace(".", "._fsdp_wrapped_module.", 1): v for k, v in STATE.items()},
+            ["left out of names: _fsdp_wrapped_module"],
+        ),
+        (renamed("net.encoder.") | {"teller": np.zeros(3)}, ["'net.encoder.' removed from 10"]),
+        ({"student": OTHER | {"x": STATE["attn.bias"]}, "tiny": {"w": STATE["bn.bias"]}}, None),
+    ],
+)
+def test_weights_are_found_by_the_names_that_the_table_wants(content, notes):
+    leaves, lines = convert(content, ignore=["teller", "x"])
+    source = STATE if notes else OTHER
+    np.testing.assert_array_equal(leaves["params/q/bias"], source["attn.bias"][:6])
+    for note in notes or ["taken from 'student'"]:
+        assert any(note in line for line in lines[1:]), lines
+
+
+AMBIGUOUS = {"state_dict": STATE, "state_dict_ema": OTHER}
+TWO = renamed("student.") | renamed("teacher.", OTHER)
+
+
+def test_what_may_be_read_in_two_ways_is_asked():
+    with pytest.raises(
+        InputError, match=r"several places, 'state_dict', 'state_dict_ema': say which.*--key"
+    ):
+        convert(AMBIGUOUS)
+    leaves, _ = convert(AMBIGUOUS, key="state_dict_ema")
+    np.testing.assert_array_equal(leaves["params/q/bias"], OTHER["attn.bias"][:6])
+    with pytest.raises(InputError, match="no tensors under 'ema'; there are 'state_dict', 'state"):
+        convert(AMBIGUOUS, key="ema")
+    # Averages of the parameters alone are weights too.
+    ema = {k: v for k, v in OTHER.items() if "running" not in k and "num" not in k}
+    with pytest.raises(InputError, match="several places, its top, 'ema'"):
+        convert({**STATE, "ema": ema})
+    leaves, _ = convert({**STATE, "ema": ema}, key="")
+    np.testing.assert_array_equal(leaves["params/q/bias"], STATE["attn.bias"][:6])
+
+    with pytest.raises(InputError, match=r"same names under 'student.' and 'teacher.': .*--prefix"):
+        convert(TWO)
+    leaves, lines = convert(TWO, prefix="teacher.", ignore=["student."])
+    np.testing.assert_array_equal(leaves["params/q/bias"], OTHER["attn.bias"][:6])
+    assert "prefix 'teacher.' removed from 10 names" in lines
+    with pytest.raises(DoesNotFit, match=r"student.conv.weight is left over"):
+        convert(TWO, prefix="teacher.")
+    with pytest.raises(InputError, match=r"no name begins with 'x.'; there are 'student.conv"):
+        convert(TWO, prefix="x.")
+
+
+def test_a_prefix_that_only_the_table_has():
+    def longer(model):
+        return [r._replace(tensor=f"swin.{r.tensor}") for r in rows(model)]
+
+    table, lines = types.SimpleNamespace(rows=longer, IGNORED=TABLE.IGNORED), []
+    load(Tiny(), STATE, table, report=lines.append)
+    assert lines[1:] == ["prefix 'swin.' put before 9 names"]
+
+
+def test_a_whole_module_in_a_checkpoint():
+    content = {"epoch": 3, "model": Opaque("my.Network")}
+    with pytest.raises(InputError, match=r"is 'model' a whole module. Save its state_dict"):
+        convert(content)

@@ -3,6 +3,7 @@
 import pytest
 
 from sdnjax.convert import hf_segformer, mmseg_fcn, mmseg_fpn, torchvision_resnet
+from sdnjax.convert.rows import table_rows
 from sdnjax.convert.tables import TABLES, find_table
 from sdnjax.errors import InputError
 from sdnjax.models import MODELS, create_model
@@ -32,5 +33,5 @@ def test_a_table_for_other_networks_says_so():
         mmseg_fcn.rows(create_model("fpn_r18", num_classes=2))
     with pytest.raises(InputError, match="whose auxiliary is Head, here it is NoneType"):
         mmseg_fcn.rows(create_model("fcn_r18-d8", num_classes=2).clone(auxiliary=None))
-    with pytest.raises(InputError, match="whose backbone is MiT"):
-        hf_segformer.like_source(segmenter)
+    with pytest.raises(InputError, match=r"table hf_segformer: it is .* whose backbone is MiT"):
+        table_rows(hf_segformer, segmenter)

@@ -6,7 +6,6 @@ import pytest
 
 from sdnjax.convert import augreg_vit, load, official_segmenter, timm_vit, to_torch
 from sdnjax.models import create_model
-from sdnjax.models.backbones.vit import ViT
 from sdnjax.models.decoders.segmenter import MaskTransformer
 from tests.models.variables import random_variables
 
@@ -17,11 +16,12 @@ K, WIDTH, HEADS = 5, 24, 3
 
 
 def network(decoder):
-    model = create_model(f"segmenter_vit-t_{decoder}", num_classes=K)
-    model = model.clone(backbone=ViT(WIDTH, 2, HEADS, position_grid=(3, 3)))
+    model = create_model(f"segmenter_vit-t_{decoder}", num_classes=K, like="official")
+    small = {"width": WIDTH, "depth": 2, "heads": HEADS, "position_grid": (3, 3)}
+    model = model.clone(backbone=model.backbone.clone(**small))
     if decoder == "mask":
         model = model.clone(classifier=MaskTransformer(K, WIDTH, HEADS))
-    return official_segmenter.like_source(model)
+    return model
 
 
 def norm(state, name, x):

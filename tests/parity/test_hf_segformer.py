@@ -26,10 +26,8 @@ def loss(network, images, labels):
 def pair(size, **options):
     width, depths = SIZES.get(size, (8, (1, 1, 1, 1)))
     name = f"segformer_mit-{'b0' if size == 'small' else size}"
-    model = create_model(name, num_classes=K, dropout=0.0, **options)
-    model = hf_segformer.like_source(
-        model.clone(backbone=model.backbone.clone(width=width, depths=depths, drop_path=0.0))
-    )
+    model = create_model(name, num_classes=K, dropout=0.0, like="hf", **options)
+    model = model.clone(backbone=model.backbone.clone(width=width, depths=depths, drop_path=0.0))
     if size == "small":
         model = model.clone(decoder=model.decoder.clone(channels=24))
     config = transformers.SegformerConfig(

@@ -1,11 +1,13 @@
 """What else mmseg has: its checkpoints' odd contents, and its own count of multiply-adds."""
 
 import collections
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sdnjax.convert.files import read_file
+from sdnjax.convert import load, mmseg_fcn, to_torch
+from sdnjax.convert.files import read_file, write_file
 from sdnjax.convert.state_dict import find_state_dict
 from sdnjax.models import create_model
 from sdnjax.models.summary import summarize
@@ -54,3 +56,31 @@ def test_multiply_adds_are_mmengines():
     ours = summarize(create_model("fcn_r18-d8", num_classes=19), (97, 161))[0]
     assert ours.multiply_adds == theirs
     assert ours.parameters == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_written_is_a_checkpoint_for_init_model(tmp_path):
+    """Classes and palette come from the file, not from a data set with as many classes."""
+    config = "fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py"
+    theirs = mmseg_network(config)
+    import mmseg
+    from mmengine import Config
+    from mmseg.apis import init_model
+
+    variables = load(
+        create_model("fcn_r18-d8", num_classes=19),
+        {k: v.numpy() for k, v in theirs.module.state_dict().items()},
+        mmseg_fcn,
+        report=lambda _: None,
+    )
+    state = to_torch(create_model("fcn_r18-d8", num_classes=19), variables, mmseg_fcn)
+    classes = tuple(f"class {k}" for k in range(19))
+    palette = np.arange(57).reshape(19, 3).tolist()
+    write_file(tmp_path / "x.pth", state, mmseg_fcn.around(classes, palette))
+    settings = Config.fromfile(str(Path(mmseg.__file__).parent / ".mim" / "configs" / config))
+    settings.model.backbone.norm_cfg.type = "BN"
+    found = init_model(settings, str(tmp_path / "x.pth"), device="cpu")
+    assert found.dataset_meta == {"classes": classes, "palette": palette}
+    for name, value in found.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(value.numpy(), state[name])
