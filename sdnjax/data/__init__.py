@@ -36,7 +36,7 @@ _HOME = {
     "load_example": "reading.source",
     "open_source": "sources",
     "read_image": "reading.images",
-    "read_label": "reading.images",
+    "read_label": "reading.labels",
     "render_scene": "sets.scenes",
     "train_batches": "pipeline.batches",
 }

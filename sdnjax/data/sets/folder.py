@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sdnjax.data.sets.class_file import read_classes
+from sdnjax.data.sets.class_file import find_class_file, read_classes
 from sdnjax.data.sets.data_set import DataSet
 from sdnjax.data.sets.finding import matched
 from sdnjax.data.sets.items import Pair
@@ -67,7 +67,7 @@ def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
 
 FOLDER = DataSet(
     name="folder",
-    label_space=lambda root: read_classes(root / "classes.csv"),
+    label_space=lambda root: read_classes(find_class_file(root)),
     splits=splits,
     items=pairs,
     expected="images/{train,val}/… with labels/{train,val}/… of the same names (.png), "
