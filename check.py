@@ -6,7 +6,7 @@
 Reads every image and label of a split as training would and lists those that cannot be used:
 unreadable files, sizes that differ, label values that mean nothing. Prints sizes, colours and the
 share of every class, and writes pictures of augmented examples, of what the network will see.
-The exit status is 1 if anything cannot be used.
+The exit status is 1 if anything cannot be used, or nothing is labelled.
 """
 
 import sys
@@ -40,7 +40,7 @@ def main() -> int:
         arguments.out or Path("runs/check") / dataset_of(data).name,
         seed=experiment.seed,
     )
-    return 1 if results["unusable"] else 0
+    return 1 if results["unusable"] or results["nothing_labelled"] else 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from sdnjax.data.data_settings import Data, dataset_of
 from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.data.reading.source import Failures, Source
 from sdnjax.data.reading.statistics import Statistics
-from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from sdnjax.files import write_atomically
@@ -56,7 +55,7 @@ def check_split(
     save_png(out / "legend.png", legend(space.classes, np.array(space.palette, np.uint8)))
     write_atomically(out / f"{split}.json", json.dumps(results, indent=1) + "\n")
     if statistics.examples:
-        save_png(out / f"{split}_samples.png", samples(data, split, space, seed))
+        save_png(out / f"{split}_samples.png", samples(data, source, seed))
     report(f"written to {out}")
     return results
 
@@ -102,9 +101,12 @@ def summary(
         )
     ]
     data_set = dataset_of(data)
+    void = float(pixels[-1] / pixels.sum()) if pixels.sum() else 0.0
+    absent = [c["class"] for c in classes if c["images"] == 0]
     return {
         "data": data_set.name,
         "split": split,
+        "note": source.note,
         "examples": len(source),
         "published": data_set.counts.get(split),
         "unusable": failures.messages,
@@ -113,7 +115,9 @@ def summary(
         "std": [round(float(s), 3) for s in std],
         "normalised_with_mean": list(data.mean),
         "normalised_with_std": list(data.std),
-        "void": float(pixels[-1] / pixels.sum()) if pixels.sum() else 0.0,
+        "void": void,
+        "nothing_labelled": bool(pixels.sum() and not labelled),
+        "suspicious_void": absent if void > 0.05 else [],
         "classes": classes,
     }
 
@@ -123,6 +127,8 @@ def describe(results: dict[str, Any]) -> Iterator[str]:
     published, examples = results["published"], results["examples"]
     beside = f", {published:,} were published" if published not in (None, examples) else ""
     yield f"{results['data']}, {results['split']}: {examples:,} examples{beside}"
+    if results["note"]:
+        yield results["note"]
     unusable = results["unusable"]
     for message in unusable.values():
         yield f"unusable: {message}"
@@ -145,14 +151,25 @@ def describe(results: dict[str, Any]) -> Iterator[str]:
         share = f"{100 * c['share']:.3f} %"
         yield f"{c['class'].ljust(width)}   {share:>24}   {c['images']:>6,}{missing}"
     yield f"void: {100 * results['void']:.2f} % of all pixels"
+    if results["nothing_labelled"]:
+        yield (
+            "error: every pixel is void: nothing can be learnt or scored; is void in the class "
+            "file what the labels use for an object?"
+        )
+    elif results["suspicious_void"]:
+        yield (
+            f"warning: {', '.join(results['suspicious_void'])} in no image, and void in "
+            f"{100 * results['void']:.1f} % of all pixels: if the labels use void's value (often "
+            "255) for an object, list it as that class"
+        )
 
 
-def samples(data: Data, split: str, space: LabelSpace, seed: int) -> np.ndarray:
+def samples(data: Data, source: Source, seed: int) -> np.ndarray:
     """A sheet of augmented training examples, as the network sees them, with their labels."""
-    data = dataclasses.replace(data, train_split=split, on_bad_image="skip", augment_on="host")
-    with train_batches(data, seed=seed, batch_size=SHOWN, stop_step=1) as batches:
+    data = dataclasses.replace(data, on_bad_image="skip", augment_on="host")
+    with train_batches(data, seed=seed, batch_size=SHOWN, stop_step=1, source=source) as batches:
         batch = next(batches)
-    palette = np.array(space.palette, np.uint8)
+    palette = np.array(source.label_space.palette, np.uint8)
     mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
     step = -(-max(data.crop_size) // _SIDE)
     rows = []

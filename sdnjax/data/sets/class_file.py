@@ -154,6 +154,4 @@ def _color(text: str, where: str) -> Color:
     parts = text.split()
     if len(parts) == 3 and all(re.fullmatch(r"[0-9]{1,3}", p) and int(p) < 256 for p in parts):
         return int(parts[0]), int(parts[1]), int(parts[2])
-    raise InputError(
-        f"{where}: color must be #rrggbb, or red green blue from 0 to 255, not {text!r}"
-    )
+    raise InputError(f"{where}: color must be #rrggbb, or red green blue to 255, not {text!r}")

@@ -150,5 +150,5 @@ def test_a_palette_that_contradicts_the_class_file():
     np.testing.assert_array_equal(read(((1, 2, 3), (4, 5, 6))), [[0, 1]])  # says nothing
     with pytest.raises(InputError, match=r"l.png: value 0 is 'a', but the file's palette paints"):
         read((blue, red))
-    with pytest.raises(InputError, match="value 1 is 'b'.*#ff0000, the color of 'a'"):
+    with pytest.raises(InputError, match=r"value 1 is 'b'.*#ff0000, the color of 'a'"):
         read(((9, 9, 9), red))
