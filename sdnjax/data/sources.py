@@ -14,6 +14,7 @@ from sdnjax.data.data_settings import Data, dataset_of
 from sdnjax.data.dividing import divided_split, divides, part_of
 from sdnjax.data.preparing.prepare import prepare
 from sdnjax.data.reading import buckets
+from sdnjax.data.reading.origin import prepared_classes
 from sdnjax.data.reading.prepared import PreparedSource, is_complete, prepared_splits
 from sdnjax.data.reading.source import ItemSource, Source
 from sdnjax.data.sets.data_set import DataSet
@@ -82,8 +83,11 @@ def label_space_of(data: Data) -> LabelSpace:
     Raises: InputError for a class file that is missing or has a mistake.
     """
     data_set = dataset_of(data)
-    fixed = isinstance(data_set.label_space, LabelSpace)
-    return data_set.label_space_in(None if fixed else _root(data))
+    if isinstance(data_set.label_space, LabelSpace):
+        return data_set.label_space
+    if (prepared := _prepared(data, data_set)) is not None:
+        return prepared_classes(prepared)
+    return data_set.label_space_in(_root(data))
 
 
 def _prepared(data: Data, data_set: DataSet) -> Path | None:
@@ -124,6 +128,11 @@ def _prepared(data: Data, data_set: DataSet) -> Path | None:
             raise InputError(f"data.superpixels: {folder} does not exist; {command}")
         else:
             return None
+    if data_set.is_own and data_set.splits(root):
+        raise InputError(
+            f"--data.dir {root} holds pictures and a prepared data set, {folder}, which may "
+            "differ: move one of them elsewhere"
+        )
     return folder
 
 
@@ -131,6 +140,8 @@ def _command(data_set: DataSet, superpixels: int | None, data_dir: str) -> str:
     source = "DIR"
     if not buckets.is_bucket(data_dir) and data_set.splits(Path(data_dir)):
         source = data_dir
+        if data_set.is_own:  # kept apart from what it is made of
+            data_dir = "PREPARED"
     given = "" if data_set.generated else f" --source {source}"
     given += f" --data-dir {data_dir}"
     given += "" if superpixels is None else f" --superpixels {superpixels}"

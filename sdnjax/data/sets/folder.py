@@ -99,4 +99,6 @@ FOLDER = DataSet(
     expected="images/{train,val}/… with labels/{train,val}/… of the same names (.png), "
     "and classes.csv",
     missing=missing,
+    version="1.0.0",
+    description="Pictures of a user's own, with a label for each.",
 )

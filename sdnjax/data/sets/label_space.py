@@ -53,6 +53,15 @@ class LabelSpace:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    def to_json(self) -> dict[str, Any]:
+        """Its fields, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> LabelSpace:
+        """What `to_json` gave, after it was JSON; ValueError, TypeError or KeyError otherwise."""
+        return cls(**{key: _tuples(value) for key, value in fields.items()})
+
     def map_labels(self, raw: np.ndarray, name: str) -> np.ndarray:
         """Maps what a label file holds to classes.
 
@@ -219,6 +228,10 @@ def voc_color(index: int) -> Color:
         b |= (index >> 2 & 1) << shift
         index >>= 3
     return r, g, b
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _table(pairs: Iterable[tuple[int, int]], size: int) -> np.ndarray:

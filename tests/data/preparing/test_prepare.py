@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -84,8 +85,9 @@ def test_stored_facts_are_those_of_the_record(prepared):
 
 
 def test_one_without_a_version_cannot_be_prepared(tmp_path):
-    with pytest.raises(InputError, match="folder cannot be prepared: it is read from its files"):
-        prepare("folder", tmp_path, tmp_path, progress=False)
+    mine = dataclasses.replace(DATA_SETS["camvid"], version=None)
+    with pytest.raises(InputError, match="camvid cannot be prepared: it is read from its files"):
+        prepare(mine, tmp_path, tmp_path, progress=False)
 
 
 def test_tfds_reads_it_too(prepared):
