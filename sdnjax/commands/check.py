@@ -19,7 +19,7 @@ from sdnjax.data.reading.statistics import Statistics
 from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from sdnjax.files import write_atomically
-from sdnjax.visualize import colorize, legend, overlay, panel, save_png
+from sdnjax.visualize import colorize, legend, overlay, panel, save_png, undrawable
 
 SHOWN = 6  # augmented samples in the picture
 _SIDE = 512  # longest side of one of them there
@@ -56,6 +56,8 @@ def check_split(
     write_atomically(out / f"{split}.json", json.dumps(results, indent=1) + "\n")
     if statistics.examples:
         save_png(out / f"{split}_samples.png", samples(data, source, seed))
+    if lost := undrawable(space.classes):
+        report(lost)
     report(f"written to {out}")
     return results
 

@@ -16,7 +16,7 @@ from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.visualize import legend, overlay, save_png
+from sdnjax.visualize import legend, overlay, save_png, undrawable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -63,6 +63,8 @@ def predict_pictures(
     variables = predictor.place(network.variables)
     if format is None:
         save_png(out / "legend.png", legend(network.classes, network.palette))
+        if lost := undrawable(network.classes):
+            report(lost)
     written: list[Path] = []
     failures: list[str] = []
     # Benchmarks label an image as it is stored; a person wants it the right way up.

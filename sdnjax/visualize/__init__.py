@@ -4,5 +4,15 @@ from sdnjax.visualize.confusion import confusion_picture
 from sdnjax.visualize.files import save_png
 from sdnjax.visualize.panel import legend, panel
 from sdnjax.visualize.pictures import colorize, error_map, overlay
+from sdnjax.visualize.text import undrawable
 
-__all__ = ["colorize", "confusion_picture", "error_map", "legend", "overlay", "panel", "save_png"]
+__all__ = [
+    "colorize",
+    "confusion_picture",
+    "error_map",
+    "legend",
+    "overlay",
+    "panel",
+    "save_png",
+    "undrawable",
+]

@@ -88,17 +88,12 @@ def prepare(
     root = Path(data_dir).expanduser()
     target = data_set.prepared_dir(root, superpixels)
     if is_complete(target):
-        if data_set.is_own:
-            _check_same(data_set, source, target)
+        _check_same(data_set, source, target)
         return target, {}
     _check(target, workers, superpixels)
     place = Path(unpacked).expanduser() if unpacked else root / data_set.name / "unpacked"
     origin = _origin(data_set, source, place, progress)
-    if data_set.is_own and origin is not None and origin.resolve() == root.resolve():
-        raise InputError(
-            f"--data-dir {data_dir} is the folder with the pictures themselves: name another, so "
-            "that it is clear which of the two is read"
-        )
+    _check_apart(data_set, origin, root)
     splits = all_items(data_set, origin)
     notes = _missing(data_set, origin, splits, partial)
     if progress and notes:
@@ -125,8 +120,7 @@ def prepare(
             raise InputError(
                 f"{target}: cannot be written ({error.strerror or error}); the same command goes on"
             ) from error
-        if data_set.is_own:
-            _check_same(data_set, source, target)
+        _check_same(data_set, source, target)
         return target, {}
     finally:
         for folder in created:  # deepest first; those that hold something stay
@@ -242,8 +236,19 @@ def _work_folder(target: Path) -> Iterator[Path]:
                 shutil.rmtree(work, ignore_errors=True)
 
 
+def _check_apart(data_set: DataSet, origin: Path | None, root: Path) -> None:
+    """InputError if a user's own is to be prepared inside itself."""
+    if data_set.is_own and origin is not None and origin.resolve() == root.resolve():
+        raise InputError(
+            f"--data-dir {root} is the folder with the pictures themselves: name another, so that "
+            "it is clear which of the two is read"
+        )
+
+
 def _check_same(data_set: DataSet, source: str | Path | None, target: Path) -> None:
-    """InputError unless what is prepared in `target` is what lies in `source`."""
+    """InputError if a user's own that is prepared in `target` is not what lies in `source`."""
+    if not data_set.is_own:
+        return
     origin = _origin(data_set, source, target, progress=False)
     assert origin is not None  # a user's own is not generated
     check_origin(target, origin, all_items(data_set, origin), data_set.label_space_in(origin))
