@@ -1,6 +1,7 @@
 """Names in pictures: fonts that have their letters, or their code points where none has.
 
-Pillow's own font has little more than ASCII. What a font lacks it draws as one box for all, so that 道路 and 森林 would look alike.
+Pillow's own font has little more than ASCII. What a font lacks it draws as one box for all,
+so that 道路 and 森林 would look alike.
 """
 
 from __future__ import annotations
