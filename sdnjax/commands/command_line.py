@@ -28,7 +28,10 @@ PREDICTION = tuple(
     for key in ("mode", "resize_to", "window", "stride", "small", "scales", "flip", "size_multiple")
 )
 PICTURES = ("data.mean", "data.std", "data.on_bad_image")
-VALIDATION = (*PICTURES, "data.name", "data.dir", "data.val_split", "data.workers")
+VALIDATION = (
+    *PICTURES,
+    *("data.name", "data.dir", "data.val_split", "data.val_share", "data.fold", "data.workers"),
+)
 
 
 def parse_experiment(

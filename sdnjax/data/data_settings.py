@@ -53,6 +53,7 @@ class Data:
         None,
         "i,k: the i-th of k parts of train_split, i from 0, is set aside as val_split, in place of "
         "data.val_share",
+        least=0,
     )
     crop_size: tuple[int, int] = setting(
         (96, 96), "height,width of a training crop in pixels", least=1

@@ -77,7 +77,7 @@ def read_labelme(root: Path) -> Found:
                 ending,
                 str(path),
                 tuple(regions),
-                None if None in size else (int(size[0]), int(size[1])),  # type: ignore[arg-type]
+                None if None in size else (int(size[0]), int(size[1])),
                 upright=True,  # labelme turns a picture before it is drawn on
             )
         )
