@@ -114,10 +114,16 @@ def divided(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]
 
 def folders(folder: Path) -> set[str]:
     """The names of the folders in a folder, without hidden ones."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {e.name for e in entries if e.is_dir() and not e.name.startswith(".")}
+    return {e.name for e in _entries(folder) if e.is_dir()}
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, without what is hidden; nothing if it is none, or not ours to read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [e for e in entries if not e.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
 
 
 def _add(found: dict[str, Halves], split: str, halves: Halves) -> None:
@@ -131,8 +137,7 @@ def _add(found: dict[str, Halves], split: str, halves: Halves) -> None:
 
 def _pictures(folder: Path) -> dict[str, Path]:
     """Name without ending → file, for the pictures of a folder, not of those below it."""
-    with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".")]
+    names = [e.name for e in _entries(folder)]
     return {
         name.rpartition(".")[0]: folder / name
         for name in names
