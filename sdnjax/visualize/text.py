@@ -75,7 +75,7 @@ def lettering(text: str, size: int) -> Text:
     cannot be seen, are written as code points: `<U+9053><U+8DEF>`. So different texts look
     different.
     """
-    plain = ImageFont.load_default(size=size)
+    plain = _plain(size)
     visible = _visible(text)
     if covers(plain, visible):
         return Text(visible, plain)
@@ -87,7 +87,7 @@ def lettering(text: str, size: int) -> Text:
 
 def undrawable(texts: Iterable[str]) -> str:
     """The line that says which of `texts` no font of the system can draw; nothing if all are."""
-    plain = ImageFont.load_default(size=16)
+    plain = _plain(16)
     lost = [
         text
         for text in texts
@@ -115,7 +115,17 @@ def shortened(names: Sequence[str], longest: int) -> list[str]:
 
 def covers(font: Font, text: str) -> bool:
     """Whether a font has all letters of a text."""
-    return all(c == " " or _glyph(font, c) != _glyph(font, _NO_LETTER) for c in set(text))
+    return all(c == " " or _has(font, c) for c in set(text))
+
+
+@functools.lru_cache(maxsize=4096)
+def _has(font: Font, letter: str) -> bool:
+    return _glyph(font, letter) != _glyph(font, _NO_LETTER)
+
+
+@functools.lru_cache(maxsize=8)
+def _plain(size: int) -> Font:
+    return ImageFont.load_default(size=size)
 
 
 def _glyph(font: Font, letter: str) -> tuple:

@@ -84,9 +84,8 @@ def _decoded(image: Image.Image, data: bytes, name: str, values: bool, colors: b
         if (pixels == pixels[..., :1]).all():
             return pixels[..., 0]
         raise InputError(
-            f"{name}: a label must be a grey or palette image of class values; it is "
-            f"{image.mode}, and its channels are not equal: for labels in colours, the class "
-            "file lists a color for each class"
+            f"{name}: a label must be a grey or palette image of class values, not {image.mode} "
+            "whose channels are not equal; colours mean something where a class file lists them"
         )
     if image.mode.startswith("I"):
         deep = np.asarray(image)

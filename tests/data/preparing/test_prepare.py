@@ -194,9 +194,9 @@ def test_a_full_disk_is_noticed_before_writing(own_camvid, tmp_path, monkeypatch
 def test_a_file_that_changes_meanwhile_is_noticed(own_camvid, tmp_path, monkeypatch):
     path, write = own_camvid / "train" / "train_004.png", prepare_module._write
 
-    def touch_and_write(*arguments):
+    def touch_and_write(*arguments, **named):
         os.utime(path, ns=(1, 1))
-        write(*arguments)
+        write(*arguments, **named)
 
     monkeypatch.setattr(prepare_module, "_write", touch_and_write)
     with pytest.raises(InputError) as error:
@@ -357,12 +357,12 @@ def test_two_processes_may_prepare_at_once(few_scenes, tmp_path, monkeypatch):
     """The other one begins after us and has finished before we rename our folder."""
     write, others = prepare_module._write, []
 
-    def overtaken(*arguments):
+    def overtaken(*arguments, **named):
         if not others:
             others.append(True)
             prepare("shapes", tmp_path, progress=False)
             assert (tmp_path / "shapes" / ".work-1.0.0").exists()  # it is ours, too
-        write(*arguments)
+        write(*arguments, **named)
 
     monkeypatch.setattr(prepare_module, "_write", overtaken)
     prepare("shapes", tmp_path, progress=False)

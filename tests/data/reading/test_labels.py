@@ -66,7 +66,7 @@ def test_grey_in_three_channels_is_grey():
     opaque = np.dstack([three, np.full_like(GREY, 255)])
     np.testing.assert_array_equal(decode_label(encoded(Image.fromarray(opaque)), "a"), GREY)
     three[0, 0, 2] ^= 1
-    with pytest.raises(InputError, match="its channels are not equal"):
+    with pytest.raises(InputError, match="not RGB whose channels are not equal"):
         decode_label(encoded(Image.fromarray(three)), "a")
 
 
