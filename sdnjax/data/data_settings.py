@@ -105,7 +105,7 @@ class Data:
             self._require(
                 "val_split",
                 self.val_split not in (None, self.train_split),
-                "be a name, and not data.train_split, from which data.val_share or data.fold takes it",
+                "be a name, and not data.train_split: data.val_share or data.fold divides that",
             )
             self._require(
                 "val_share",

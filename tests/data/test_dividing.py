@@ -67,7 +67,7 @@ def test_folds_are_disjoint_and_complete():
         ({"fold": (5, 5)}, "data.fold must be i,k with 0 <= i < k"),
         ({"fold": (0, 1)}, "data.fold must be"),
         ({"val_share": 0.2, "fold": (0, 5)}, "data.val_share must be none beside data.fold"),
-        ({"val_share": 0.2, "val_split": "train"}, "data.val_split must differ"),
+        ({"val_share": 0.2, "val_split": "train"}, "data.val_split must be a name, and not"),
         ({"val_share": 1.0}, "data.val_share"),
     ],
 )
