@@ -180,7 +180,7 @@ def test_superpixels_that_are_missing_name_the_command(prepared, photos, tmp_pat
     )
     with pytest.raises(InputError, match=f"--source {photos} --data-dir {photos} --superpixels 41"):
         open_source(dataclasses.replace(data, dir=str(photos)), "train")
-    with pytest.raises(InputError, match=r"data\.superpixels must be positive or none, not 0"):
+    with pytest.raises(InputError, match=r"data\.superpixels must be at least 1, not 0"):
         open_source(dataclasses.replace(data, superpixels=0), "train")
 
 
