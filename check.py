@@ -40,7 +40,7 @@ def main() -> int:
         arguments.out or Path("runs/check") / dataset_of(data).name,
         seed=experiment.seed,
     )
-    return 1 if results["unusable"] or results["void"] == 1.0 else 0
+    return 1 if results["unusable"] or results["nothing_labelled"] else 0
 
 
 if __name__ == "__main__":

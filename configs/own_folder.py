@@ -3,7 +3,8 @@
     python train.py configs/own_folder.py --data.dir FOLDER --name mine
 
 FOLDER holds images/train, images/val, labels/train, labels/val (PNG, of the same names) and
-classes.csv, which lists class, value and color; docs/data.md goes through it step by step.
+classes.csv, which lists class, value and color; docs/data.md goes through it step by step, and
+through other layouts, --data.val_share 0.2 for pictures that are not divided, and imports.
 For a short look on a CPU:
 
     python train.py configs/own_folder.py --data.dir FOLDER --name mine --steps 300 \

@@ -19,12 +19,11 @@ from sdnjax.data.reading.source import Failures, Source
 from sdnjax.data.reading.statistics import Statistics
 from sdnjax.data.sets.folder import left_out
 from sdnjax.data.sets.items import Encoded
-from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from sdnjax.files import write_atomically
 from sdnjax.ops.labels import IGNORE
-from sdnjax.visualize import colorize, legend, overlay, panel, save_png, shown
+from sdnjax.visualize import colorize, legend, overlay, panel, save_png, shown, undrawable
 
 SHOWN = 6  # augmented samples in the picture
 _DULL = 16  # fewer grey levels than this between the darkest and the brightest value
@@ -64,7 +63,9 @@ def check_split(
     save_png(out / "legend.png", legend(space.classes, np.array(space.palette, np.uint8)))
     write_atomically(out / f"{split}.json", json.dumps(results, indent=1) + "\n")
     if statistics.examples:
-        save_png(out / f"{split}_samples.png", samples(data, split, space, seed))
+        save_png(out / f"{split}_samples.png", samples(data, source, seed))
+    if lost := undrawable(space.classes):
+        report(lost)
     report(f"written to {out}")
     return results
 
@@ -119,10 +120,13 @@ def summary(
         )
     ]
     data_set = dataset_of(data)
+    void = float(pixels[-1] / pixels.sum()) if pixels.sum() else 0.0
+    absent = [c["class"] for c in classes if c["images"] == 0]
     return {
         "data": data_set.name,
         "split": split,
         "exif_orientation": data.pixels.orientation,
+        "note": source.note,
         "examples": len(source),
         "published": data_set.counts.get(split),
         "unusable": failures.messages,
@@ -131,7 +135,9 @@ def summary(
         "std": [round(float(s), 3) for s in std],
         "normalised_with_mean": list(data.mean),
         "normalised_with_std": list(data.std),
-        "void": float(pixels[-1] / pixels.sum()) if pixels.sum() else 0.0,
+        "void": void,
+        "nothing_labelled": bool(pixels.sum() and not labelled),
+        "suspicious_void": absent if void > 0.05 else [],
         "classes": classes,
     }
 
@@ -141,6 +147,8 @@ def describe(results: dict[str, Any]) -> Iterator[str]:
     published, examples = results["published"], results["examples"]
     beside = f", {published:,} were published" if published not in (None, examples) else ""
     yield f"{results['data']}, {results['split']}: {examples:,} examples{beside}"
+    if results["note"]:
+        yield results["note"]
     unusable = results["unusable"]
     for message in unusable.values():
         yield f"unusable: {message}"
@@ -167,6 +175,17 @@ def describe(results: dict[str, Any]) -> Iterator[str]:
         share = f"{100 * c['share']:.3f} %"
         yield f"{c['class'].ljust(width)}   {share:>24}   {c['images']:>6,}{missing}"
     yield f"void: {100 * results['void']:.2f} % of all pixels"
+    if results["nothing_labelled"]:
+        yield (
+            "error: every pixel is void: nothing can be learnt or scored; is void in the class "
+            "file what the labels use for an object?"
+        )
+    elif results["suspicious_void"]:
+        yield (
+            f"warning: {', '.join(results['suspicious_void'])} in no image, and void in "
+            f"{100 * results['void']:.1f} % of all pixels: if the labels use void's value (often "
+            "255) for an object, list it as that class"
+        )
 
 
 def _doubts(results: dict[str, Any]) -> Iterator[str]:
@@ -187,8 +206,6 @@ def _doubts(results: dict[str, Any]) -> Iterator[str]:
         )
     if names := notes.get("void"):
         yield f"ATTENTION: {len(names):,} label(s) are void everywhere: {_few(names)}"
-    if results["void"] == 1.0:
-        yield "ATTENTION: no pixel has a class: do the values of classes.csv fit the label files?"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -201,12 +218,12 @@ def _left_out(data: Data, split: str) -> list[Path]:
     return left_out(Path(data.dir).expanduser(), split)
 
 
-def samples(data: Data, split: str, space: LabelSpace, seed: int) -> np.ndarray:
+def samples(data: Data, source: Source, seed: int) -> np.ndarray:
     """A sheet of augmented training examples, as the network sees them, with their labels."""
-    data = dataclasses.replace(data, train_split=split, on_bad_image="skip", augment_on="host")
-    with train_batches(data, seed=seed, batch_size=SHOWN, stop_step=1) as batches:
+    data = dataclasses.replace(data, on_bad_image="skip", augment_on="host")
+    with train_batches(data, seed=seed, batch_size=SHOWN, stop_step=1, source=source) as batches:
         batch = next(batches)
-    palette = np.array(space.palette, np.uint8)
+    palette = np.array(source.label_space.palette, np.uint8)
     mean, std = np.array(data.mean, np.float32), np.array(data.std, np.float32)
     step = -(-max(data.crop_size) // _SIDE)
     rows = []

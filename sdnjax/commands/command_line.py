@@ -31,7 +31,10 @@ PICTURES = (
     *("data.mean", "data.std", "data.on_bad_image", "data.exif_orientation", "data.max_pixels"),
     *("data.channels", "data.value_range"),
 )
-VALIDATION = (*PICTURES, "data.name", "data.dir", "data.val_split", "data.workers")
+VALIDATION = (
+    *PICTURES,
+    *("data.name", "data.dir", "data.val_split", "data.val_share", "data.fold", "data.workers"),
+)
 
 
 def parse_experiment(

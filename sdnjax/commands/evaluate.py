@@ -27,7 +27,7 @@ from sdnjax.inference.protocols import protocol_name
 from sdnjax.inference.scoring import empty_metrics, evaluate
 from sdnjax.metrics import SegmentationMetrics, format_table
 from sdnjax.settings import to_dict
-from sdnjax.visualize import confusion_picture, save_png
+from sdnjax.visualize import confusion_picture, save_png, undrawable
 
 
 def evaluate_run(
@@ -94,6 +94,8 @@ def evaluate_run(
         beside = out.with_name(f"{out.stem}_confusion.csv")
         write_confusion(beside, confusion, network.classes)
         save_png(beside.with_suffix(".png"), confusion_picture(confusion, network.classes))
+        if lost := undrawable(network.classes):
+            report(lost)
         report(f"written to {out} and {beside.stem}.csv, .png")
     return results
 

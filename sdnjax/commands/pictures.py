@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sdnjax.data.sets.finding import walk
-from sdnjax.data.sets.folder import IMAGES
+from sdnjax.data.sets.layouts import PICTURE_ENDINGS
 from sdnjax.errors import InputError
 from sdnjax.files import write_atomically
 
@@ -29,10 +29,11 @@ def find_pictures(
         if path.is_dir():
             ours = written_into(path)
             everything = [file for file in walk(path) if file not in ours]
-            inside = [file for file in everything if file.suffix.lower() in IMAGES]
+            inside = [file for file in everything if file.suffix.lower() in PICTURE_ENDINGS]
             if not inside:
-                raise InputError(f"{path} holds no pictures ({', '.join(IMAGES)})")
-            if others := [file.name for file in everything if file.suffix.lower() not in IMAGES]:
+                raise InputError(f"{path} holds no pictures ({', '.join(PICTURE_ENDINGS)})")
+            taken = set(inside)
+            if others := [file.name for file in everything if file not in taken]:
                 few = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
                 report(f"{path}: {len(others)} file(s) are no pictures and left out: {few}")
             files += inside

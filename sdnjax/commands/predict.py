@@ -19,7 +19,7 @@ from sdnjax.data.reading.pixels import Pixels
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.visualize import legend, overlay, save_png, shown
+from sdnjax.visualize import legend, overlay, save_png, shown, undrawable
 
 # What is written for a picture, the labels or what takes their place first.
 _ENDINGS: dict[str | None, tuple[str, ...]] = {
@@ -74,6 +74,8 @@ def predict_pictures(
     claim(out, [*names, "legend.png"] if format is None else names, files.values())
     if format is None:
         save_png(out / "legend.png", legend(network.classes, network.palette))
+        if lost := undrawable(network.classes):
+            report(lost)
     written: list[Path] = []
     failures: list[str] = []
     for name, image in _read(files, data.on_bad_image, failures, _pixels(data, server)):

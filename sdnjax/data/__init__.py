@@ -34,9 +34,10 @@ _HOME = {
     "label_space": "sets",
     "label_space_of": "sources",
     "load_example": "reading.source",
+    "mixed": "sets.mixing",
     "open_source": "sources",
     "read_image": "reading.images",
-    "read_label": "reading.images",
+    "read_label": "reading.labels",
     "render_scene": "sets.scenes",
     "train_batches": "pipeline.batches",
 }

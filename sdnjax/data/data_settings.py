@@ -43,6 +43,19 @@ class Data:
     )
     train_split: str = setting("train", "split that is trained on")
     val_split: str | None = setting("val", "split that is evaluated; none: training goes without")
+    val_share: float | None = setting(
+        None,
+        "share of train_split set aside as val_split, decided by a hash of each name; none: "
+        "val_split is a split of the data set",
+        above=0,
+        below=1,
+    )
+    fold: tuple[int, int] | None = setting(
+        None,
+        "i,k: the i-th of k parts of train_split, i from 0, is set aside as val_split, in place of "
+        "data.val_share",
+        least=0,
+    )
     crop_size: tuple[int, int] = setting(
         (96, 96), "height,width of a training crop in pixels", least=1
     )
@@ -102,6 +115,20 @@ class Data:
         dataset_of(self)  # an unknown name is reported with the nearest one
         self._require("train_split", bool(self.train_split), "name a split")
         self._require("val_split", self.val_split != "", "name a split, or be none")
+        if self.fold is not None:
+            part, parts = self.fold
+            self._require("fold", 0 <= part < parts >= 2, "be i,k with 0 <= i < k and k >= 2")
+        if self.val_share is not None or self.fold is not None:
+            self._require(
+                "val_split",
+                self.val_split not in (None, self.train_split),
+                "be a name, and not data.train_split: data.val_share or data.fold divides that",
+            )
+            self._require(
+                "val_share",
+                self.val_share is None or self.fold is None,
+                "be none beside data.fold",
+            )
         self._require("crop_size", _positive(self.crop_size, 2), "be two positive integers")
         if self.base_size is not None:
             self._require("base_size", _positive(self.base_size, 2), "be two positive integers")

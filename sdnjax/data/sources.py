@@ -6,17 +6,22 @@ ArrayRecord files (`reading/prepared.py`). Both give the same examples in the sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdnjax.data.cache import default_cache
 from sdnjax.data.data_settings import Data, dataset_of
+from sdnjax.data.dividing import divided_split, divides, part_of
 from sdnjax.data.preparing.prepare import prepare
 from sdnjax.data.reading import buckets
-from sdnjax.data.reading.prepared import PreparedSource, is_complete
+from sdnjax.data.reading.origin import prepared_classes
+from sdnjax.data.reading.prepared import PreparedSource, is_complete, prepared_splits
 from sdnjax.data.reading.source import ItemSource, Source
 from sdnjax.data.sets.data_set import DataSet
 from sdnjax.data.sets.finding import refuse_lone
+from sdnjax.data.sets.items import Item
 from sdnjax.data.sets.label_space import LabelSpace
+from sdnjax.data.sets.layouts import WHOLE
 from sdnjax.errors import InputError
 
 
@@ -29,8 +34,30 @@ def open_source(data: Data, split: str) -> Source:
     data set needs no `data.dir`: it is prepared in `$XDG_CACHE_HOME/sdnjax` (or
     `~/.cache/sdnjax`) on first use, which takes a few seconds.
 
+    With `data.val_share` or `data.fold`, `data.train_split` and `data.val_split` are two parts
+    of one split (see `dividing.py`).
+
     Raises: InputError if there is nothing there or the split does not exist.
     """
+    if divides(data, split):
+        whole = divided_split(data, _splits(data))
+        return part_of(_open(data, whole), data, split)
+    return _open(data, split)
+
+
+def _splits(data: Data) -> tuple[str, ...]:
+    """The splits that are there; empty if there is nothing."""
+    data_set = dataset_of(data)
+    if (prepared := _prepared(data, data_set)) is not None:
+        return prepared_splits(prepared)
+    root = None if data_set.generated else _root(data)
+    if not (found := data_set.splits(root)):
+        assert root is not None  # a generated one is there
+        raise InputError(f"--data.dir {data_set.absence(root)}")
+    return found
+
+
+def _open(data: Data, split: str) -> Source:
     data_set = dataset_of(data)
     if (prepared := _prepared(data, data_set)) is not None:
         return PreparedSource(prepared, label_space_of(data), split, data.pixels)
@@ -39,10 +66,19 @@ def open_source(data: Data, split: str) -> Source:
         known = data_set.version is not None
         alternative = f", or a prepared {data_set.prepared_dir(root)}" if known else ""
         raise InputError(f"--data.dir {data_set.absence(root, alternative)}")
-    items = data_set.find(root, split)
+    items = _items(data_set, root, split)
     if data.on_bad_image == "raise":
         refuse_lone(items)
     return ItemSource(label_space_of(data), split, items, data.pixels)
+
+
+def _items(data_set: DataSet, root: Path | None, split: str) -> Sequence[Item]:
+    if split not in data_set.splits(root) and WHOLE in data_set.splits(root):
+        raise InputError(
+            f"--data.dir {root} has no split {split!r}, its pictures are not divided: "
+            "--data.val_share 0.2 sets a fifth aside to validate on"
+        )
+    return data_set.find(root, split)
 
 
 def label_space_of(data: Data) -> LabelSpace:
@@ -51,8 +87,11 @@ def label_space_of(data: Data) -> LabelSpace:
     Raises: InputError for a class file that is missing or has a mistake.
     """
     data_set = dataset_of(data)
-    fixed = isinstance(data_set.label_space, LabelSpace)
-    return data_set.label_space_in(None if fixed else _root(data))
+    if isinstance(data_set.label_space, LabelSpace):
+        return data_set.label_space
+    if (prepared := _prepared(data, data_set)) is not None:
+        return prepared_classes(prepared)
+    return data_set.label_space_in(_root(data))
 
 
 def _prepared(data: Data, data_set: DataSet) -> Path | None:
@@ -93,6 +132,11 @@ def _prepared(data: Data, data_set: DataSet) -> Path | None:
             raise InputError(f"data.superpixels: {folder} does not exist; {command}")
         else:
             return None
+    if data_set.is_own and data_set.splits(root):
+        raise InputError(
+            f"--data.dir {root} holds pictures and a prepared data set, {folder}, which may "
+            "differ: move one of them elsewhere"
+        )
     return folder
 
 
@@ -100,6 +144,8 @@ def _command(data_set: DataSet, superpixels: int | None, data_dir: str) -> str:
     source = "DIR"
     if not buckets.is_bucket(data_dir) and data_set.splits(Path(data_dir)):
         source = data_dir
+        if data_set.is_own:  # kept apart from what it is made of
+            data_dir = "PREPARED"
     given = "" if data_set.generated else f" --source {source}"
     given += f" --data-dir {data_dir}"
     given += "" if superpixels is None else f" --superpixels {superpixels}"

@@ -4,6 +4,7 @@ from sdnjax.visualize.confusion import confusion_picture
 from sdnjax.visualize.files import save_png
 from sdnjax.visualize.panel import legend, panel
 from sdnjax.visualize.pictures import colorize, error_map, overlay, shown
+from sdnjax.visualize.text import undrawable
 
 __all__ = [
     "colorize",
@@ -14,4 +15,5 @@ __all__ = [
     "panel",
     "save_png",
     "shown",
+    "undrawable",
 ]

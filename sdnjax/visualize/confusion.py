@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sdnjax.visualize.text import lettering, shortened, upwards
+
 _PAPER = (255, 255, 255)
 _INK = (32, 32, 36)
 _LINE = (214, 216, 222)
@@ -15,7 +17,7 @@ _ABSENT = (236, 237, 241)
 _RIGHT = (16, 104, 84)  # the diagonal, at 100 %
 _WRONG = (172, 32, 22)
 _MARGIN = 16
-_LONGEST_NAME = 24  # characters; the rest of a longer one is left out
+_LONGEST_NAME = 24  # characters; the middle of a longer one is left out
 
 
 class _Style(NamedTuple):
@@ -46,9 +48,8 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str]) -> np.n
     if not count or confusion.shape != (count, count):
         raise ValueError(f"{count} class names for a confusion matrix {confusion.shape}")
     style = _Style(38, 15, 13, count) if count <= 40 else _Style(16, 13, 0, 10)
-    font = ImageFont.load_default(size=style.text)
-    names = [n if len(n) <= _LONGEST_NAME else n[: _LONGEST_NAME - 1] + "…" for n in class_names]
-    longest = math.ceil(max(font.getlength(name) for name in names))
+    names = [lettering(name, style.text) for name in shortened(class_names, _LONGEST_NAME)]
+    longest = math.ceil(max(name.width for name in names))
     corner = _MARGIN + 32 + longest + 8  # where cells begin, the same from both sides
     end = corner + count * style.cell
 
@@ -67,16 +68,16 @@ def confusion_picture(confusion: np.ndarray, class_names: Sequence[str]) -> np.n
         draw.line((at, corner, at, end), color)
     for i, name in enumerate(names):
         middle = corner + i * style.cell + style.cell // 2
-        draw.text((corner - 8, middle), name, _INK, font, anchor="rm")
-        _upwards(picture, name, font, middle, corner - 8)
+        name.draw(draw, (corner - 8, middle), _INK, "rm")
+        upwards(picture, name, (middle, corner - 8), _INK, _PAPER)
         if not style.numbers:  # too wide to follow a row from one side to the other
-            draw.text((end + 8, middle), name, _INK, font, anchor="lm")
-            _upwards(picture, name, font, middle, end + 8 + math.ceil(font.getlength(name)))
-    heading = ImageFont.load_default(size=18)
-    halves = [math.ceil(heading.getlength(text) / 2) for text in ("predicted class", "true class")]
+            name.draw(draw, (end + 8, middle), _INK, "lm")
+            upwards(picture, name, (middle, end + 8 + math.ceil(name.width)), _INK, _PAPER)
+    heads = [lettering(text, 18) for text in ("predicted class", "true class")]
+    halves = [math.ceil(head.width / 2) for head in heads]
     middle = min((corner + end) // 2, size - 2 - max(halves))  # few classes: still inside
-    draw.text((middle, _MARGIN + 10), "predicted class", _INK, heading, anchor="mm")
-    _upwards(picture, "true class", heading, _MARGIN + 10, middle + halves[1])
+    heads[0].draw(draw, (middle, _MARGIN + 10), _INK, "mm")
+    upwards(picture, heads[1], (_MARGIN + 10, middle + halves[1]), _INK, _PAPER)
     if style.numbers:
         _write_shares(draw, shares, colors, (corner, style))
     return np.asarray(picture)
@@ -102,18 +103,3 @@ def _write_shares(
             x, y = (corner + k * style.cell + style.cell // 2 for k in (j, i))
             dark = colors[i, j] @ np.array([0.3, 0.59, 0.11]) < 150
             draw.text((x, y), f"{100 * share:.0f}", _PAPER if dark else _INK, font, anchor="mm")
-
-
-def _upwards(
-    picture: Image.Image,
-    text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    middle: int,
-    bottom: int,
-) -> None:
-    """Text that runs upwards: its line centred at x = `middle`, its first letter at `bottom`."""
-    length = math.ceil(font.getlength(text))
-    height = math.ceil(1.4 * getattr(font, "size", 12))  # without FreeType: a font of one size
-    strip = Image.new("RGB", (length, height), _PAPER)
-    ImageDraw.Draw(strip).text((0, height // 2), text, _INK, font, anchor="lm")
-    picture.paste(strip.rotate(90, expand=True), (middle - height // 2, bottom - length))

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sdnjax.visualize.pictures import palette_array, rgb_array
+from sdnjax.visualize.text import lettering
 
 _PAPER = (255, 255, 255)
 _SHEET = (226, 227, 231)  # not white: a white sky keeps its edge
@@ -39,15 +40,15 @@ def legend(class_names: Sequence[str], palette: ArrayLike) -> np.ndarray:
     palette = palette_array(palette)
     if not class_names or len(class_names) != len(palette):
         raise ValueError(f"{len(class_names)} class names for {len(palette)} colours")
-    font = ImageFont.load_default(size=_TEXT_SIZE)
+    names = [lettering(name, _TEXT_SIZE) for name in class_names]
     columns = math.ceil(len(class_names) / _LEGEND_ROWS)
     length = math.ceil(len(class_names) / columns)
     swatch_width, swatch_height = _SWATCH
-    column_width = swatch_width + 3 * _MARGIN + _text_width(font, class_names)
+    column_width = swatch_width + 3 * _MARGIN + math.ceil(max(name.width for name in names))
     size = (columns * column_width + _MARGIN, length * _ROW_HEIGHT + 2 * _MARGIN)
     picture = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(picture)
-    for index, (name, color) in enumerate(zip(class_names, palette, strict=True)):
+    for index, (name, color) in enumerate(zip(names, palette, strict=True)):
         column, row = divmod(index, length)
         left = _MARGIN + column * column_width
         middle = _MARGIN + row * _ROW_HEIGHT + _ROW_HEIGHT // 2
@@ -57,7 +58,7 @@ def legend(class_names: Sequence[str], palette: ArrayLike) -> np.ndarray:
             fill=tuple(color.tolist()),
             outline=_OUTLINE,
         )
-        draw.text((left + swatch_width + _MARGIN, middle), name, _INK, font, anchor="lm")
+        name.draw(draw, (left + swatch_width + _MARGIN, middle), _INK, "lm")
     return np.asarray(picture)
 
 
@@ -97,13 +98,13 @@ def panel(
         raise ValueError(f"scale must be at least 1, got {scale}")
     cells = [[picture.repeat(scale, 0).repeat(scale, 1) for picture in row] for row in cells]
 
-    font = ImageFont.load_default(size=_TEXT_SIZE)
+    heads = [lettering(title, _TEXT_SIZE) for title in titles or ()]
     heights = [max(picture.shape[0] for picture in row) for row in cells]
     widths = [max(row[column].shape[1] for row in cells) for column in range(columns)]
     if titles is not None:
         widths = [
-            max(width, _text_width(font, [title]) + _TITLE_GAP)
-            for width, title in zip(widths, titles, strict=True)
+            max(width, math.ceil(head.width) + _TITLE_GAP)
+            for width, head in zip(widths, heads, strict=True)
         ]
     title_height = 0 if titles is None else _ROW_HEIGHT
     lefts = _starts(widths, 0)
@@ -111,8 +112,8 @@ def panel(
     size = (lefts[-1] - _GAP, tops[-1] - _GAP)
     sheet = Image.new("RGB", size, _SHEET)
     draw = ImageDraw.Draw(sheet)
-    for title, left, width in zip(titles or (), lefts[:-1], widths, strict=titles is not None):
-        draw.text((left + width // 2, title_height // 2), title, _INK, font, anchor="mm")
+    for head, left, width in zip(heads, lefts[:-1], widths, strict=titles is not None):
+        head.draw(draw, (left + width // 2, title_height // 2), _INK, "mm")
     for row, top, height in zip(cells, tops[:-1], heights, strict=True):
         for picture, left, width in zip(row, lefts[:-1], widths, strict=True):
             corner = (
@@ -129,7 +130,3 @@ def _starts(sizes: Sequence[int], first: int) -> list[int]:
     for size in sizes:
         starts.append(starts[-1] + size + _GAP)
     return starts
-
-
-def _text_width(font: ImageFont.FreeTypeFont | ImageFont.ImageFont, texts: Sequence[str]) -> int:
-    return math.ceil(max(font.getlength(text) for text in texts))

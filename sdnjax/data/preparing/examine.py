@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from sdnjax.data.preparing.slic import slic
 from sdnjax.data.reading.examples import canonical_label, decode
+from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.reading.superpixels import encode_superpixels
 from sdnjax.data.sets.data_set import DataSet
 from sdnjax.data.sets.items import Item
@@ -53,11 +54,13 @@ class Job:
       superpixels: segments to compute for each image, or None.
       keep: whether image and label are kept, because reading them again is work: they are
         generated.
+      pixels: what is read of a picture, to see whether it can be.
     """
 
     space: LabelSpace
     superpixels: int | None = None
     keep: bool = False
+    pixels: Pixels = STORED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,14 +185,20 @@ def all_items(data_set: DataSet, root: Path | None) -> dict[str, Sequence[Item]]
 
 def job_for(data_set: DataSet, root: Path | None, superpixels: int | None = None) -> Job:
     """What is done with the items of a data set before they are written."""
-    return Job(data_set.label_space_in(root), superpixels, keep=data_set.generated)
+    published = isinstance(data_set.label_space, LabelSpace)
+    return Job(
+        data_set.label_space_in(root),
+        superpixels,
+        keep=data_set.generated,
+        pixels=STORED if published else Pixels("upright"),
+    )
 
 
 def find(item: Item, job: Job) -> Finding:
     """Examines one example."""
     try:
         encoded = item.read()
-        example = decode(encoded, job.space)
+        example = decode(encoded, job.space, pixels=job.pixels)
         label = canonical_label(encoded, job.space)
     except InputError as error:
         return Finding(str(error))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from sdnjax.data.preparing.archives import find_archives, unpack
 from sdnjax.data.preparing.examine import Examined, all_items, examine, job_for, stored_bytes
 from sdnjax.data.preparing.slic import MOST_SEGMENTS, require_scikit_image
 from sdnjax.data.reading import buckets
+from sdnjax.data.reading.origin import check_origin, write_origin
 from sdnjax.data.reading.prepared import is_complete
 from sdnjax.data.sets import DataSet, named
 from sdnjax.errors import InputError
@@ -64,6 +66,11 @@ def prepare(
     if buckets.is_bucket(data_dir):
         url, relative = str(data_dir).rstrip("/"), data_set.prepared_dir(Path(), superpixels)
         skipped: dict[str, str] = {}
+        if data_set.is_own and buckets.has(url, relative):
+            raise InputError(
+                f"{url} holds a prepared {data_set.name} already, perhaps another one: name "
+                "another path for --data-dir"
+            )
         if not buckets.has(url, relative):
             _, skipped = prepare(
                 data_set,
@@ -81,15 +88,20 @@ def prepare(
     root = Path(data_dir).expanduser()
     target = data_set.prepared_dir(root, superpixels)
     if is_complete(target):
+        _check_same(data_set, source, target)
         return target, {}
     _check(target, workers, superpixels)
     place = Path(unpacked).expanduser() if unpacked else root / data_set.name / "unpacked"
     origin = _origin(data_set, source, place, progress)
+    _check_apart(data_set, origin, root)
     splits = all_items(data_set, origin)
     notes = _missing(data_set, origin, splits, partial)
     if progress and notes:
         print(f"partial: {', '.join(notes)}", file=sys.stderr)
     job = job_for(data_set, origin, superpixels)
+    note = None
+    if data_set.is_own and origin is not None:
+        note = functools.partial(write_origin, source=origin, splits=splits, space=job.space)
     created = _make_dirs(target.parent)
     try:
         with _work_folder(target) as work:
@@ -101,13 +113,14 @@ def prepare(
                 workers=workers,
                 progress=progress,
             )
-            _write(data_set, examined, work, target, progress)
+            _write(data_set, examined, work, target, note=note, progress=progress)
     except OSError as error:
         # Another process may have finished first; then ours cannot be renamed.
         if not is_complete(target):
             raise InputError(
                 f"{target}: cannot be written ({error.strerror or error}); the same command goes on"
             ) from error
+        _check_same(data_set, source, target)
         return target, {}
     finally:
         for folder in created:  # deepest first; those that hold something stay
@@ -223,8 +236,37 @@ def _work_folder(target: Path) -> Iterator[Path]:
                 shutil.rmtree(work, ignore_errors=True)
 
 
-def _write(data_set: DataSet, examined: Examined, work: Path, target: Path, progress: bool) -> None:
-    """Writes what was examined to a folder of its own, and renames that to `target`."""
+def _check_apart(data_set: DataSet, origin: Path | None, root: Path) -> None:
+    """InputError if a user's own is to be prepared inside itself."""
+    if data_set.is_own and origin is not None and origin.resolve() == root.resolve():
+        raise InputError(
+            f"--data-dir {root} is the folder with the pictures themselves: name another, so that "
+            "it is clear which of the two is read"
+        )
+
+
+def _check_same(data_set: DataSet, source: str | Path | None, target: Path) -> None:
+    """InputError if a user's own that is prepared in `target` is not what lies in `source`."""
+    if not data_set.is_own:
+        return
+    origin = _origin(data_set, source, target, progress=False)
+    assert origin is not None  # a user's own is not generated
+    check_origin(target, origin, all_items(data_set, origin), data_set.label_space_in(origin))
+
+
+def _write(
+    data_set: DataSet,
+    examined: Examined,
+    work: Path,
+    target: Path,
+    *,
+    progress: bool,
+    note: Callable[[Path], None] | None,
+) -> None:
+    """Writes what was examined to a folder of its own, and renames that to `target`.
+
+    `note` adds to the folder what has to be known of it.
+    """
     # Imported here, because TensorFlow takes seconds and the checks do without it.
     from sdnjax.data.preparing.builder import builder_class  # noqa: PLC0415
     from sdnjax.data.tf_setup import tf  # noqa: PLC0415
@@ -256,7 +298,10 @@ def _write(data_set: DataSet, examined: Examined, work: Path, target: Path, prog
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False),
                 download_dir=f"{place}/downloads",
             )
-            data_set.prepared_dir(Path(place), superpixels).rename(target)
+            finished = data_set.prepared_dir(Path(place), superpixels)
+            if note is not None:
+                note(finished)
+            finished.rename(target)
     except (RuntimeError, tf.errors.OpError) as error:  # what writers make of a full disk
         raise OSError(" ".join(str(error).split(";")[0].split())[:200]) from error
     except KeyboardInterrupt:

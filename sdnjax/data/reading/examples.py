@@ -8,7 +8,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from sdnjax.data.reading.images import decode_image, decode_label, orientation_of
+from sdnjax.data.reading.images import decode_image, orientation_of
+from sdnjax.data.reading.labels import decode_label_and_palette
 from sdnjax.data.reading.mat import decode_mat
 from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.reading.superpixels import decode_superpixels
@@ -99,17 +100,20 @@ def _is_mat(encoded: Encoded) -> bool:
 
 
 def _stored_labels(encoded: Encoded, space: LabelSpace) -> np.ndarray:
-    """uint8 [H, W] or [H, W, 3]: what an image file of the data set holds, not yet mapped."""
+    """[H, W] or uint8 [H, W, 3]: what an image file of the data set holds, not yet mapped."""
     if _is_mat(encoded):
         return space.values_of_ids(
             decode_mat(encoded.label, encoded.label_name), encoded.label_name
         )
-    return decode_label(
+    raw, palette = decode_label_and_palette(
         encoded.label,
         encoded.label_name,
         values=bool(space.file_values),
         colors=bool(space.file_colors),
     )
+    if raw.ndim == 2 and palette is not None:
+        space.check_palette(raw, palette, encoded.label_name)
+    return raw
 
 
 def _size(array: np.ndarray) -> str:

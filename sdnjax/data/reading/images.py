@@ -1,4 +1,4 @@
-"""Image and label files as arrays, without TensorFlow.
+"""Image files as arrays, without TensorFlow.
 
 Every way in which a file can be wrong ends in an InputError of one line that names it. A
 JPEG whose compressed data was altered without being cut short still decodes: the format
@@ -67,52 +67,20 @@ def orientation_of(data: bytes) -> int:
         return 1
 
 
-def decode_label(
-    data: bytes, name: str, *, values: bool = True, colors: bool = False
-) -> np.ndarray:
-    """Decodes a label map to uint8: values [H, W], or colours [H, W, 3].
-
-    Args:
-      values: whether grey images and the indices of palette images have a meaning.
-      colors: whether RGB images have one; then so have the colours of a palette image whose
-        indices have none.
-
-    Raises: InputError that names the file if it is empty, damaged, no image, coded otherwise,
-      or holds values above 255.
-    """
-    image, _, _ = _open(data, name)
-    if colors and (image.mode in ("RGB", "RGBA") or (image.mode == "P" and not values)):
-        return np.array(image.convert("RGB"))
-    if not values:
-        raise InputError(f"{name}: a label must be an RGB image of class colours, not {image.mode}")
-    if image.mode in ("L", "P"):
-        return np.array(image)
-    if image.mode == "1":
-        return np.array(image.convert("L"))
-    if image.mode.startswith("I"):
-        deep = np.asarray(image)
-        if deep.size and (deep.min() < 0 or deep.max() > 255):
-            raise InputError(f"{name}: label value {deep.max()}; label files hold 0 to 255")
-        return deep.astype(np.uint8)
-    raise InputError(
-        f"{name}: a label must be a grey or palette image of class values, not {image.mode}"
-    )
-
-
 def read_image(path: str | Path, pixels: Pixels = STORED) -> np.ndarray:
     """`decode_image` of a file; InputError if it is missing."""
     return decode_image(read_bytes(path), str(path), pixels)
-
-
-def read_label(path: str | Path) -> np.ndarray:
-    """`decode_label` of a file; InputError if it is missing."""
-    return decode_label(read_bytes(path), str(path))
 
 
 def _by_tensorflow(data: bytes) -> np.ndarray | None:
     """What the faster decoder of plain PNG files makes of one, where TensorFlow is loaded."""
     tf_png = sys.modules.get("sdnjax.data.reading.tf_png")
     return None if tf_png is None else tf_png.decode_png(data)
+
+
+def open_image(data: bytes, name: str) -> Image.Image:
+    """A fully decoded Pillow image; InputError that names the file (`name`) if there is none."""
+    return _open(data, name)[0]
 
 
 def _open(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> tuple[Image.Image, int, bool]:

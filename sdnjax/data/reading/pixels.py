@@ -48,7 +48,8 @@ class Pixels:
     @property
     def is_plain(self) -> bool:
         """Whether an 8-bit RGB file without tags is what is read."""
-        return self.channels == 3 and self.value_range is None
+        small = self.most_pixels < 2**26  # the faster decoder's own limit
+        return self.channels == 3 and self.value_range is None and not small
 
 
 STORED = Pixels()

@@ -7,6 +7,7 @@ a folder of the user's. It counts once its `dataset_info.json`, which is written
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.reading.source import Source
@@ -22,21 +23,22 @@ def is_complete(folder: Path) -> bool:
     return (folder / COMPLETE).exists()
 
 
+def prepared_splits(folder: Path) -> tuple[str, ...]:
+    """The splits of a prepared data set; InputError if it is damaged."""
+    return tuple(_builder(folder).info.splits)
+
+
 class PreparedSource(Source):
     """ArrayRecord files that TFDS wrote; their images are decoded here, not by TFDS."""
 
     def __init__(self, folder: Path, space: LabelSpace, split: str, pixels: Pixels = STORED):
         super().__init__(space, split, pixels)
-        from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415 (imports TensorFlow)
-
         self._dir = folder
-        try:
-            builder = tfds.builder_from_directory(self._dir)
-        except Exception as error:
-            reason = " ".join(str(error).split())[:120]
-            raise InputError(f"{self._dir}: damaged, prepare it again ({reason})") from error
+        builder = _builder(folder)
         if split not in builder.info.splits:
             raise unknown(f"{self._dir} has no split", split, builder.info.splits)
+        from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415 (imports TensorFlow)
+
         coded = [feature for feature in builder.info.features if feature != "name"]
         skip = tfds.decode.SkipDecoding()
         self._records = builder.as_data_source(split, decoders=dict.fromkeys(coded, skip))
@@ -55,3 +57,13 @@ class PreparedSource(Source):
         return Encoded(
             name, record["image"], record["label"], f"{place} image", f"{place} label", superpixels
         )
+
+
+def _builder(folder: Path) -> Any:
+    from sdnjax.data.tfds_setup import tfds  # noqa: PLC0415 (imports TensorFlow)
+
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{folder}: damaged, prepare it again ({reason})") from error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from sdnjax.data.reading.examples import Example, checked, decode
 from sdnjax.data.reading.pixels import STORED, Pixels
-from sdnjax.data.sets.items import Encoded, Item
+from sdnjax.data.sets.items import Encoded, Item, Pair
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
 
@@ -19,7 +19,12 @@ class Source(abc.ABC):
     Whoever has no files writes a subclass whose `read` returns finished examples. Reading must
     be safe from several threads. `source[i]` raises InputError that names the file if it is
     damaged, if sizes differ or if a label value has no meaning.
+
+    Attributes:
+      note: what people should know of how its examples were found, or nothing.
     """
+
+    note: str = ""
 
     def __init__(self, space: LabelSpace, split: str, pixels: Pixels = STORED):
         self.label_space = space
@@ -55,6 +60,7 @@ class ItemSource(Source):
     ):
         super().__init__(space, split, pixels)
         self._items = items
+        self.note = _naming(items[0]) if items else ""
 
     def __len__(self) -> int:
         return len(self._items)
@@ -64,6 +70,35 @@ class ItemSource(Source):
 
     def read(self, index: int) -> Encoded:
         return self._items[index].read()
+
+
+def _naming(item: Item) -> str:
+    """How labels are named, if not as their pictures."""
+    if not isinstance(item, Pair):
+        return ""
+    picture, label = item.image.stem, item.label.stem
+    # Benchmarks with names of their own are described in their records.
+    if picture != label and label.startswith(picture):
+        return f"labels are named {item.label.name} for {item.image.name}"
+    return ""
+
+
+class Part(Source):
+    """Some examples of another source, in its order."""
+
+    def __init__(self, source: Source, split: str, indices: Sequence[int], note: str):
+        super().__init__(source.label_space, split, source.pixels)
+        self._source, self._indices = source, indices
+        self.note = "; ".join(filter(None, (source.note, note)))
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def name(self, index: int) -> str:
+        return self._source.name(self._indices[index])
+
+    def read(self, index: int) -> Encoded | Example:
+        return self._source.read(self._indices[index])
 
 
 class Failures:

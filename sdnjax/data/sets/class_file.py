@@ -1,4 +1,6 @@
-"""The class file of a user's own data set: `classes.csv`, one line for each label value.
+"""The class file of a user's own data set: which classes there are, and what label files hold.
+
+Ours is `classes.csv`, one line for each label value:
 
     class,value,color
     background,0,#000000
@@ -8,46 +10,76 @@
 
 Classes are numbered in the order in which they first occur. Lines of one class name merge
 their values into it; what `void` has is ignored. `value` is what grey or palette PNGs hold,
-`color` what RGB PNGs hold. Either column may be empty, from top to bottom: without values,
-labels are read by colour; without colours, classes get some to be shown in.
+`color` what RGB PNGs hold. Either column may be empty or missing: without values, labels are
+read by colour; without colours, classes get some to be shown in.
+
+The files that labelling tools write are read too (`class_rows.py`).
 """
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator
+import unicodedata
 from pathlib import Path
 
+from sdnjax.data.sets.class_rows import Row, class_rows
 from sdnjax.data.sets.label_space import IGNORE, Color, LabelSpace, voc_color
 from sdnjax.errors import InputError
-from sdnjax.files import read_bytes
 
-_HEADER = ["class", "value", "color"]
-_VOID = "void"
+OURS = "classes.csv"
+_OTHERS = ("labelmap.txt", "_classes.csv", "class_dict.csv", "labels.txt", "classes.txt")
+_VOID = ("void", "__ignore__")
+_UNCLEAR = (
+    "ignore",
+    "ignored",
+    "ignore_label",
+    "dontcare",
+    "don't care",
+    "unlabeled",
+    "unlabelled",
+)
+_MOST = 2**31 - 1  # what a 32-bit image holds
 
 
-def read_classes(path: str | Path, name: str = "folder") -> LabelSpace:
+def find_class_file(root: Path) -> Path:
+    """`classes.csv` of a folder, or the class file of another tool there or one level below.
+
+    Raises: InputError if there are several that differ. Where there is none, `classes.csv`.
+    """
+    if (root / OURS).is_file():
+        return root / OURS
+    # Roboflow puts a copy into every split.
+    places = [root, *sorted(p for p in root.glob("*") if p.is_dir())] if root.is_dir() else []
+    for group in (places[:1], places[1:]):
+        found = [p / name for p in group for name in _OTHERS if (p / name).is_file()]
+        for other in found[1:]:
+            if other.read_bytes() != found[0].read_bytes():
+                raise InputError(
+                    f"{found[0]} and {other} both list classes, and differ: "
+                    f"write {root / OURS}, which comes first"
+                )
+        if found:
+            return found[0]
+    return root / OURS
+
+
+def read_classes(path: Path, name: str = "folder") -> LabelSpace:
     """The label space that a class file describes, called `name`.
 
     Raises: InputError with file, line number and what would be right.
     """
-    path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; it lists the classes: {','.join(_HEADER)}")
+        raise InputError(f"{path}: no such file; it lists the classes: class,value,color")
+    rows = class_rows(path)
     classes: dict[str, int] = {}
     values: dict[int, tuple[int, int]] = {}  # value → class, line
     colors: dict[Color, tuple[int, int]] = {}  # colour → class, line
     palette: dict[int, Color] = {}
     given: tuple[bool, bool] | None = None
-    for line, (label, value, color) in _rows(path):
-        where = f"{path}, line {line}"
-        if not label:
-            raise InputError(f"{where}: the class has no name")
-        is_void = label.lower() == _VOID
-        k = IGNORE if is_void else classes.setdefault(label, len(classes))
-        if k == IGNORE and not is_void:
-            raise InputError(f"{where}: {label!r} is the 256th class; there may be 255")
+    for row in rows:
+        where = f"{path}, line {row.line}"
+        value, color = row.value, row.color
+        k = _number(row, where, classes)
         filled = bool(value), bool(color)
         if given is None:
             given = filled
@@ -60,15 +92,18 @@ def read_classes(path: str | Path, name: str = "folder") -> LabelSpace:
             number = _value(value, where)
             if number in values:
                 raise InputError(f"{where}: value {number} is in line {values[number][1]} already")
-            values[number] = k, line
+            values[number] = k, row.line
         if color:
             rgb = _color(color, where)
             if rgb in colors and (colors[rgb][0] != k or not value):
                 raise InputError(f"{where}: color {color} is in line {colors[rgb][1]} already")
-            colors.setdefault(rgb, (k, line))
+            colors.setdefault(rgb, (k, row.line))
             palette.setdefault(k, rgb)
     if len(classes) < 2:
-        raise InputError(f"{path}: {len(classes)} class(es); at least two are needed")
+        raise InputError(
+            f"{path}: {len(classes)} class(es); at least two are needed: what is no object is a "
+            "class too, a line background with its value"
+        )
     return LabelSpace(
         name,
         classes=tuple(classes),
@@ -79,46 +114,44 @@ def read_classes(path: str | Path, name: str = "folder") -> LabelSpace:
     )
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and the three cells of every line below the header, spaces removed."""
-    try:
-        text = read_bytes(path).decode("utf-8-sig")  # spreadsheets write a byte-order mark
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file in UTF-8") from None
-    header = None
-    reader = csv.reader(text.splitlines(), strict=True)
-    try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
-                continue
-            if header is None:
-                header = cells
-                if header != _HEADER:
-                    raise InputError(
-                        f"{path}, line {reader.line_num}: the header must be "
-                        f"{','.join(_HEADER)}, not {','.join(cells)[:60]}"
-                    )
-            elif len(cells) != len(_HEADER):
+def _number(row: Row, where: str, classes: dict[str, int]) -> int:
+    """The number of a line's class, which is added to `classes`, or `IGNORE`."""
+    # One way to write a letter: names that look alike are one class.
+    label = unicodedata.normalize("NFC", row.label)
+    if not label:
+        raise InputError(f"{where}: the class has no name")
+    if any(unicodedata.category(c) == "Cc" for c in label):
+        raise InputError(f"{where}: the class {label!r} has a control character in its name")
+    if label.lower() in _VOID:
+        return IGNORE
+    if label.lower() in _UNCLEAR:
+        raise InputError(
+            f"{where}: {label!r} may be a class, or what is to be ignored: call it void if its "
+            "pixels are to be ignored, otherwise something else"
+        )
+    if label not in classes:
+        for other in classes:
+            if other.casefold() == label.casefold():
                 raise InputError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells; "
-                    f"there must be three: {','.join(_HEADER)}"
+                    f"{where}: {label!r} and {other!r} differ in capitals alone: write them alike "
+                    "if they are one class, otherwise give them two names"
                 )
-            else:
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from None
-    if header is None:
-        raise InputError(f"{path}: the file is empty; its header must be {','.join(_HEADER)}")
+        if len(classes) == IGNORE:
+            raise InputError(f"{where}: {label!r} is the 256th class; there may be 255")
+        classes[label] = len(classes)
+    return classes[label]
 
 
 def _value(text: str, where: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > 255:
-        raise InputError(f"{where}: value must be a whole number from 0 to 255, not {text!r}")
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > _MOST:
+        raise InputError(f"{where}: value must be a whole number from 0 to {_MOST}, not {text!r}")
     return int(text)
 
 
 def _color(text: str, where: str) -> Color:
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
-        raise InputError(f"{where}: color must be #rrggbb, not {text!r}")
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+    parts = text.split()
+    if len(parts) == 3 and all(re.fullmatch(r"[0-9]{1,3}", p) and int(p) < 256 for p in parts):
+        return int(parts[0]), int(parts[1]), int(parts[2])
+    raise InputError(f"{where}: color must be #rrggbb, or red green blue to 255, not {text!r}")

@@ -65,6 +65,11 @@ class DataSet:
         space = self.label_space
         return space if isinstance(space, LabelSpace) else space(root)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is whatever lies in its folder, classes and all: a user's own."""
+        return not isinstance(self.label_space, LabelSpace)
+
     def find(self, root: Root, split: str) -> Sequence[Item]:
         """The items of a split, at least one.
 

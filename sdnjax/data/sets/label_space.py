@@ -53,19 +53,31 @@ class LabelSpace:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    def to_json(self) -> dict[str, Any]:
+        """Its fields, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> LabelSpace:
+        """What `to_json` gave, after it was JSON; ValueError, TypeError or KeyError otherwise."""
+        return cls(**{key: _tuples(value) for key, value in fields.items()})
+
     def map_labels(self, raw: np.ndarray, name: str) -> np.ndarray:
         """Maps what a label file holds to classes.
 
         Args:
-          raw: uint8, the values [H, W] or the colours [H, W, 3] of a label file.
+          raw: the values [H, W], of any integer type, or the colours uint8 [H, W, 3] of a
+            label file. Where values and colours are both listed and red, green and blue are
+            equal everywhere, it may be either.
           name: what errors call the file.
 
         Returns: uint8 [H, W] of 0…K−1 and `IGNORE`.
-        Raises: InputError that names the file, its first wrong value and the right ones.
+        Raises: InputError that names the file, its first wrong value and the right ones, or
+          that it can be read in two ways.
         """
         if raw.ndim == 3:
-            return self._map_colors(raw, name)
-        mapped = self._value_table[raw]
+            return self._map_colors_or_grey(raw, name)
+        mapped = self._classes_of_values(raw)
         if mapped.size and mapped.min() < 0:
             wrong = np.unique(raw[mapped < 0])
             raise InputError(
@@ -89,10 +101,57 @@ class LabelSpace:
             )
         return values.astype(np.uint8)
 
+    def check_palette(self, values: np.ndarray, palette: np.ndarray, name: str) -> None:
+        """InputError if a palette image shows a value in the colour of another class.
+
+        Colours that no class has say nothing: tools choose them as they like.
+
+        Args:
+          values: [H, W], what the file `name` holds.
+          palette: uint8 [N, 3], the colours that it shows the values 0…N−1 in.
+        """
+        if not self.file_colors:
+            return
+        of_value, of_color = dict(self.file_values), dict(self.file_colors)
+        for value in np.unique(values).tolist():
+            if value >= len(palette):
+                continue
+            r, g, b = palette[value].tolist()
+            shown, meant = of_color.get((r, g, b)), of_value.get(value)
+            if None not in (shown, meant) and shown != meant:
+                raise InputError(
+                    f"{name}: value {value} is {self._called(meant)}, but the file's palette "
+                    f"paints it #{r:02x}{g:02x}{b:02x}, the color of {self._called(shown)}: one of "
+                    "the two is wrong; without a color column values alone count"
+                )
+
+    def _called(self, target: int | None) -> str:
+        return "void" if target in (None, IGNORE) else repr(self.classes[target])
+
+    def _classes_of_values(self, raw: np.ndarray) -> np.ndarray:
+        """int16: class or IGNORE of each value, −1 where there is none."""
+        table = self._value_table
+        if raw.dtype == np.uint8 and len(table) >= 256:
+            return table[raw]
+        if len(table):
+            inside = (raw >= 0) & (raw < len(table))
+            return np.where(inside, table.take(raw, mode="clip"), np.int16(-1))
+        keys, targets = self._sorted_values
+        places = np.minimum(np.searchsorted(keys, raw), len(keys) - 1)
+        return np.where(keys[places] == raw, targets[places], np.int16(-1))
+
     @functools.cached_property
     def _value_table(self) -> np.ndarray:
-        """int16 [256]: file value → class or IGNORE, −1 where there is none."""
-        return _table(self.file_values, 256)
+        """int16: file value → class or IGNORE, −1 where there is none; empty if values are too
+        large for a table."""
+        size = max([256, *(value + 1 for value, _ in self.file_values)])
+        return _table(self.file_values, size) if size <= 65536 else np.empty(0, np.int16)
+
+    @functools.cached_property
+    def _sorted_values(self) -> tuple[np.ndarray, np.ndarray]:
+        """File values int64 [N], ascending, and their classes int16 [N]."""
+        pairs = sorted(self.file_values)
+        return np.array([v for v, _ in pairs], np.int64), np.array([k for _, k in pairs], np.int16)
 
     @functools.cached_property
     def _id_table(self) -> np.ndarray:
@@ -105,6 +164,28 @@ class LabelSpace:
         """Packed colours int32 [N], ascending, and their classes uint8 [N]."""
         pairs = sorted((r << 16 | g << 8 | b, k) for (r, g, b), k in self.file_colors)
         return np.array([p for p, _ in pairs], np.int32), np.array([k for _, k in pairs], np.uint8)
+
+    def _map_colors_or_grey(self, raw: np.ndarray, name: str) -> np.ndarray:
+        """By colour; a grey image in three channels by value, if only that has a meaning."""
+        grey = raw[..., 0]
+        if not self.file_values or not (raw == grey[..., None]).all():
+            return self._map_colors(raw, name)
+        by_value = self._classes_of_values(grey)
+        if by_value.size and by_value.min() < 0:
+            return self._map_colors(raw, name)
+        try:
+            by_color = self._map_colors(raw, name)
+        except InputError:
+            return by_value.astype(np.uint8)
+        if (differ := by_value != by_color).any():
+            value = int(grey[differ][0])
+            raise InputError(
+                f"{name}: can be read in two ways: {value} in red, green and blue is value {value} "
+                f"({self._called(int(by_value[differ][0]))}) or color "
+                f"#{value:02x}{value:02x}{value:02x} ({self._called(int(by_color[differ][0]))}): "
+                "leave one of the columns value and color empty"
+            )
+        return by_color
 
     def _map_colors(self, raw: np.ndarray, name: str) -> np.ndarray:
         colors, classes = self._color_table
@@ -147,6 +228,10 @@ def voc_color(index: int) -> Color:
         b |= (index >> 2 & 1) << shift
         index >>= 3
     return r, g, b
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _table(pairs: Iterable[tuple[int, int]], size: int) -> np.ndarray:

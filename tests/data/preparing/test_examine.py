@@ -209,8 +209,8 @@ def _broken():
         (None, png(np.ones((8, 9))), "an image and its label must have one size"),
         (None, png(np.ones((4, 8))), "an image and its label must have one size"),
         (png(np.ones((8, 7, 3))), None, "an image and its label must have one size"),
-        (None, png(np.ones((8, 8, 3))), "must be a grey or palette image"),
-        (None, _encoded(np.dstack([grey, grey]), "PNG"), "must be a grey or palette image"),
+        (None, png(np.ones((8, 8, 1)) + np.arange(3)), "must be a grey or palette image"),
+        (None, _encoded(np.dstack([grey, grey]), "PNG"), "some pixels are transparent"),
         (None, _encoded(grey.astype(np.uint16) * 300, "PNG"), "label value 300"),
         (_encoded(grey, "GIF")[:20], None, "not an image"),
     ]

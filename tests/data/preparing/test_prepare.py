@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -84,8 +85,9 @@ def test_stored_facts_are_those_of_the_record(prepared):
 
 
 def test_one_without_a_version_cannot_be_prepared(tmp_path):
-    with pytest.raises(InputError, match="folder cannot be prepared: it is read from its files"):
-        prepare("folder", tmp_path, tmp_path, progress=False)
+    mine = dataclasses.replace(DATA_SETS["camvid"], version=None)
+    with pytest.raises(InputError, match="camvid cannot be prepared: it is read from its files"):
+        prepare(mine, tmp_path, tmp_path, progress=False)
 
 
 def test_tfds_reads_it_too(prepared):
@@ -192,9 +194,9 @@ def test_a_full_disk_is_noticed_before_writing(own_camvid, tmp_path, monkeypatch
 def test_a_file_that_changes_meanwhile_is_noticed(own_camvid, tmp_path, monkeypatch):
     path, write = own_camvid / "train" / "train_004.png", prepare_module._write
 
-    def touch_and_write(*arguments):
+    def touch_and_write(*arguments, **named):
         os.utime(path, ns=(1, 1))
-        write(*arguments)
+        write(*arguments, **named)
 
     monkeypatch.setattr(prepare_module, "_write", touch_and_write)
     with pytest.raises(InputError) as error:
@@ -355,12 +357,12 @@ def test_two_processes_may_prepare_at_once(few_scenes, tmp_path, monkeypatch):
     """The other one begins after us and has finished before we rename our folder."""
     write, others = prepare_module._write, []
 
-    def overtaken(*arguments):
+    def overtaken(*arguments, **named):
         if not others:
             others.append(True)
             prepare("shapes", tmp_path, progress=False)
             assert (tmp_path / "shapes" / ".work-1.0.0").exists()  # it is ours, too
-        write(*arguments)
+        write(*arguments, **named)
 
     monkeypatch.setattr(prepare_module, "_write", overtaken)
     prepare("shapes", tmp_path, progress=False)

@@ -227,7 +227,7 @@ def test_cityscapes_test_split_where_it_is_there(tmp_path, made):
     [
         ("ade20k", png, 151, "label value 151"),
         ("cityscapes", png, 34, "label value 34"),
-        ("cityscapes", lambda x: png(x[..., None].repeat(3, 2)), 7, "must be a grey or palette"),
+        ("cityscapes", lambda x: png(x[..., None] + np.arange(3)), 7, "must be a grey or palette"),
         ("context_60_png", png, 60, "label value 60"),
         ("context_59_mat", lambda x: mat({"LabelMap": x}), 460, "label id 460"),
         ("context_59_mat", lambda x: mat({"Labels": x}), 0, "no variable LabelMap or GTcls"),
