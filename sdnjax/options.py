@@ -56,8 +56,11 @@ def add_overrides(
     `uses` tells which settings the command reads; any other is refused by name.
     """
     groups: dict[str, Any] = {}
+    others: list[str] = []
     for s in settings(config):
         if not s.on_command_line:
+            if s.help and uses(s.key):
+                others.append(f"  {s.key}: {s.help}")
             continue
         if not uses(s.key):
             parser.unused.append(f"--{s.key}")
@@ -72,6 +75,8 @@ def add_overrides(
             metavar=type_name(_words(s)),
             help=f"{s.help} [{text_of(s.value)}]".replace("%", "%%"),
         )
+    if others:
+        parser.add_argument_group("in the configuration file alone", "\n".join(others))
 
 
 def apply_overrides(config: T, arguments: argparse.Namespace) -> T:

@@ -24,6 +24,7 @@ from sdnjax.recipe import own_losses
 from sdnjax.settings import settings
 from sdnjax.training.metrics_log import read_metrics
 from sdnjax.training.optimizer import Optimizer
+from sdnjax.training.parameter_rules import ParameterRule
 from sdnjax.training.sharding import data_mesh, to_global
 from tests.commands.conftest import *  # noqa: F403 (the miniature camvid)
 from tests.training.tiny import Tiny, batch_of
@@ -114,11 +115,13 @@ OPTIMIZERS = [
     ("sgd", "weight_decay", 0.1),
     ("sgd", "momentum", 0.5),
     ("sgd", "clip_norm", 0.1),
+    ("sgd", "rules", (ParameterRule(learning_rate=0.1),)),
     ("adamw", "learning_rate", 0.2),
     ("adamw", "b1", 0.5),
     ("adamw", "b2", 0.5),
     ("adamw", "weight_decay", 0.1),
     ("adamw", "clip_norm", 0.1),
+    ("adamw", "rules", (ParameterRule(learning_rate=0.1),)),
 ]
 
 

@@ -71,9 +71,12 @@ def train(
     for line in groups(recipe.rules, state.params) if recipe.rules else ():
         report(line)
     if has_ended(experiment, workdir, state):
+        early = start < experiment.steps
+        more = "another --stop_after (or none)" if early else "more --steps"
+        why = f", {_patience(experiment)}" if early else ""
         report(
-            f"{workdir} is finished; eval.py evaluates it, predict.py uses it, --resume with more "
-            "--steps goes on"
+            f"{workdir} is finished{why}; eval.py evaluates it, predict.py uses it, --resume with "
+            f"{more} goes on"
         )
         return state
 

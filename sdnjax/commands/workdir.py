@@ -236,6 +236,7 @@ def _check_same_run(path: Path, experiment: Experiment, resume: bool) -> None:
     values, record = _read_config(path)
     try:
         there = experiment_from_dict(values, str(path / "config.json"), experiment)
+        there = there.resolved()
         if resume:
             there = dataclasses.replace(there, steps=experiment.steps)
         changed = differences(there, experiment)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from sdnjax.errors import InputError
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.ops.labels import IGNORE
 from sdnjax.settings import check_types, setting
@@ -24,6 +26,12 @@ class CrossEntropy:
     normalize_by: Divisor = setting(
         "valid_pixels", "what the sum is divided by; all_pixels, void included, is mmseg's rule"
     )
+    class_weights: tuple[float, ...] | None = setting(
+        None,
+        "a weight for the pixels of each class, by which valid_pixels are counted too, as in "
+        "PyTorch; none: 1",
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -31,7 +39,14 @@ class CrossEntropy:
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
         name = "decoder" if self.on == "logits" else self.on
         scores = output(outputs, self.on)
-        return {name: cross_entropy_mean(scores, batch["label"], normalize_by=self.normalize_by)}
+        return {
+            name: cross_entropy_mean(
+                scores,
+                batch["label"],
+                normalize_by=self.normalize_by,
+                class_weights=self.class_weights,
+            )
+        }
 
 
 def cross_entropy(
@@ -51,6 +66,7 @@ def cross_entropy_mean(
     *,
     ignore: int = IGNORE,
     normalize_by: Divisor = "valid_pixels",
+    class_weights: Sequence[float] | None = None,
 ) -> Mean:
     """`−log softmax(logits)[label]`, summed, and the pixels to divide by.
 
@@ -63,9 +79,12 @@ def cross_entropy_mean(
       ignore: the label that counts nowhere.
       normalize_by: "valid_pixels" divides by the pixels that are not ignored, and a batch
         without any has loss 0; "all_pixels" by B·H·W, mmseg's rule.
+      class_weights: K factors of the pixels' losses; "valid_pixels" then divides by the sum of
+        the pixels' weights (PyTorch's and mmseg's definition).
 
     Raises:
       ValueError: shapes that do not fit.
+      InputError: another number of weights than there are classes.
     """
     if logits.shape[:-1] != labels.shape:
         raise ValueError(f"logits {logits.shape} and labels {labels.shape} differ in B, H or W")
@@ -75,6 +94,16 @@ def cross_entropy_mean(
         logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1
     )
     picked = jnp.take_along_axis(log_probabilities, index[..., None], axis=-1)[..., 0]
+    if class_weights is not None:
+        if len(class_weights) != logits.shape[-1]:
+            raise InputError(
+                f"losses: {len(class_weights)} class_weights for {logits.shape[-1]} classes"
+            )
+        weights = jnp.asarray(class_weights, picked.dtype)[index]
+        total = -jnp.sum(jnp.where(valid, weights * picked, 0.0))
+        counted = jnp.sum(jnp.where(valid, weights, 0.0))
+        everything = jnp.asarray(labels.size, total.dtype)
+        return Mean(total, everything if normalize_by == "all_pixels" else counted)
     total = -jnp.sum(jnp.where(valid, picked, 0.0))
     if normalize_by == "all_pixels":
         return Mean(total, jnp.asarray(labels.size, total.dtype))

@@ -75,7 +75,10 @@ class Best:
         self._directory, self._name = Path(directory), name
         self._sign, self._patience = (1.0 if highest else -1.0), patience
         self._writer = CheckpointWriter(self._directory, 1, dict(description))
-        self._history = [entry for entry in history(directory) if entry["step"] <= start_step]
+        self._record = {"name": name, "highest": highest}
+        self._history = [
+            entry for entry in history(directory, self._record) if entry["step"] <= start_step
+        ]
 
     def offer(self, state: TrainState, results: Mapping[str, Any]) -> str | None:
         """Saves the state if its score is the best so far, and says so."""
@@ -88,7 +91,7 @@ class Best:
             self._writer.save(state)
             self._writer.wait()
         if jax.process_index() == 0:
-            record = {"name": self._name, "scores": self._history}
+            record = {**self._record, "scores": self._history}
             write_atomically(self._directory / _HISTORY, json.dumps(record) + "\n")
         return f"best {self._name} so far: {value:.4f}, kept" if better else None
 
@@ -117,12 +120,23 @@ def waited(entries: Sequence[Mapping[str, Any]], sign: float) -> int:
     return len(values) - (0 if best is None else values.index(best) + 1)
 
 
-def history(directory: str | Path) -> list[dict[str, Any]]:
-    """Step and score of every validation so far, as `Best` has written them."""
+def history(directory: str | Path, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Step and score of every validation so far, as `Best` has written them.
+
+    Raises: InputError if they are of another score than `record` says, or damaged.
+    """
     path = Path(directory) / _HISTORY
     if not path.is_file():
         return []
     try:
-        return list(json.loads(path.read_text())["scores"])
+        found = json.loads(path.read_text())
+        entries, there = list(found["scores"]), (found["name"], found["highest"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged: delete it to begin counting anew") from None
+    if record is not None and there != (record["name"], record["highest"]):
+        name, highest = there
+        raise InputError(
+            f"keep_best was {name}, best_is {'highest' if highest else 'lowest'} in this run: the "
+            f"best checkpoint of another score is not known; delete {path.parent} to begin anew"
+        )
+    return entries

@@ -28,7 +28,8 @@ class Optimizer:
         None, "largest global norm of the gradient; none: no limit", above=0
     )
     rules: tuple[ParameterRule, ...] = setting(
-        (), "ParameterRule(…) for single parameters: factors of rate and decay, or frozen"
+        (),
+        "ParameterRule(…) for parts of the network: factors of learning rate and decay, or frozen",
     )
 
     def __post_init__(self) -> None:

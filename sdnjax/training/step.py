@@ -12,6 +12,7 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
+from sdnjax.errors import InputError
 from sdnjax.losses import Mean, Objective, total_loss
 from sdnjax.models.inputs import inputs_of, select_inputs
 from sdnjax.models.layers import BatchNorm
@@ -97,6 +98,15 @@ def _freeze(
     module = context.module
     if isinstance(module, BatchNorm) and frozen("/".join(module.path)):
         keywords = {**keywords, "train": False}
+    elif isinstance(module, nn.BatchNorm) and frozen("/".join(module.path)):
+        if module.use_running_average is False:  # it would take no other word for it
+            raise InputError(
+                f"{'/'.join(module.path)} is frozen, but Flax's BatchNorm(use_running_average=…) "
+                "trains: pass use_running_average when it is called, or use "
+                "sdnjax.models.layers.BatchNorm"
+            )
+        if module.use_running_average is None:
+            arguments, keywords = arguments[:1], {**keywords, "use_running_average": True}
     return call(*arguments, **keywords)
 
 

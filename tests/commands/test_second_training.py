@@ -124,7 +124,12 @@ def test_training_ends_when_nothing_becomes_better_also_over_an_interruption(
 
 def test_what_will_be_repeated_is_not_counted_twice(tmp_path):
     (tmp_path / "scores.json").write_text(
-        json.dumps({"scores": [{"step": s, "score": v} for s, v in ((2, 0.3), (4, 0.2), (6, 0.1))]})
+        json.dumps(
+            {
+                **{"name": "mIoU", "highest": True},
+                "scores": [{"step": s, "score": v} for s, v in ((2, 0.3), (4, 0.2), (6, 0.1))],
+            }
+        )
     )
     best = Best(tmp_path, "mIoU", highest=True, patience=2, start_step=4, description={})
     assert not best.enough
@@ -200,3 +205,25 @@ def test_state_of_the_best_checkpoint_is_that_of_its_step(camvid, tmp_path, scor
     best = load_network(tmp_path / "run", own, "best")
     first = load_network(tmp_path / "plain", one, 1)
     jax.tree.map(np.testing.assert_array_equal, best.variables, first.variables)
+
+
+def test_another_score_cannot_go_on_from_the_history_of_the_first(camvid, tmp_path, scored):
+    scored += [0.5, 0.6, 0.1]
+    own = experiment(camvid, steps=2, evaluate_every=1, keep_best="mIoU")
+    train(own, tmp_path / "run", report=silent)
+    longer = dataclasses.replace(own, steps=3)
+    for changes in ({"keep_best": "boundary_f.1px"}, {"best_is": "lowest"}):
+        with pytest.raises(InputError, match=r"keep_best was mIoU, best_is highest .* delete"):
+            other = dataclasses.replace(longer, **changes)
+            train(other, tmp_path / "run", resume=True, report=silent)
+    train(longer, tmp_path / "run", resume=True, report=silent)
+    assert finished_steps(tmp_path / "run" / "best") == [2]
+
+
+def test_a_run_made_in_python_without_resolving_its_losses_goes_on(camvid, tmp_path):
+    own = experiment(camvid, steps=2)
+    train(own, tmp_path / "run", report=silent)
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "losses": None}))
+    state = train(dataclasses.replace(own, steps=3), tmp_path / "run", resume=True, report=silent)
+    assert int(state.step) == 3

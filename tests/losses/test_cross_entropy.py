@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdnjax.losses import cross_entropy
+from sdnjax.errors import InputError
+from sdnjax.losses import CrossEntropy, cross_entropy, total_loss
+from sdnjax.losses.cross_entropy import cross_entropy_mean
 
 
 def slow(logits, labels, ignore=255):
@@ -59,3 +61,36 @@ def test_shapes_that_differ_are_refused(batch):
     logits, labels = batch
     with pytest.raises(ValueError, match="differ"):
         cross_entropy(logits, labels[:, 1:])
+
+
+@pytest.mark.parametrize("divisor", ["valid_pixels", "all_pixels"])
+def test_class_weights_are_pytorchs(divisor):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    labels = rng.integers(0, 5, (2, 3, 4))
+    labels[rng.uniform(size=labels.shape) < 0.3] = 255
+    weights = (0.5, 2.0, 0.0, 1.0, 3.0)
+
+    def ours(x):
+        loss = CrossEntropy(class_weights=weights, normalize_by=divisor)
+        return total_loss((loss,), {"logits": x}, {"label": jnp.asarray(labels)})[0]
+
+    x = torch.tensor(logits.transpose(0, 3, 1, 2), requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(
+        x,
+        torch.tensor(labels),
+        weight=torch.tensor(weights),
+        ignore_index=255,
+        reduction="mean" if divisor == "valid_pixels" else "sum",
+    )
+    expected = expected if divisor == "valid_pixels" else expected / labels.size
+    expected.backward()
+    value, gradient = jax.value_and_grad(ours)(jnp.asarray(logits))
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-6)
+    np.testing.assert_allclose(gradient, x.grad.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-8)
+
+
+def test_as_many_class_weights_as_classes():
+    with pytest.raises(InputError, match="2 class_weights for 3 classes"):
+        cross_entropy_mean(jnp.zeros((1, 2, 2, 3)), jnp.zeros((1, 2, 2), int), class_weights=(1, 1))

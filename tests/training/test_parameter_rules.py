@@ -1,5 +1,7 @@
 """Factors of single parameters against the formulas; what is frozen stays, bit for bit."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,3 +193,37 @@ def test_layer_decay_of_a_vit_is_beits():
     for path, layer in ids.items():
         np.testing.assert_allclose(factors(rules, path, 2)[0], rate ** (depth + 1 - layer))
     assert not is_frozen(rules, "backbone/class_token", 3)
+
+
+class Flax(nn.Module):
+    """With Flax's own batch norm, told at its call or when it is made whether it trains."""
+
+    at_call: bool = True
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = conv(4, 3, name="stem")(x)
+        if self.at_call:
+            x = nn.BatchNorm(name="stem_norm")(x, use_running_average=not train)
+        else:
+            x = nn.BatchNorm(use_running_average=not train, name="stem_norm")(x)
+        return {"logits": conv(3, 1, name="classifier")(x)}
+
+
+def test_flaxs_own_batch_norm_is_frozen_too_or_refused():
+    rules = (ParameterRule("^stem", frozen=True),)
+    batch = {"image": jnp.ones((2, 8, 8, 3)), "label": jnp.zeros((2, 8, 8), int)}
+    recipe = Recipe(
+        network=Flax(),
+        losses=(CrossEntropy(),),
+        optimizer=make_optimizer(Optimizer(rules=rules), 10),
+        num_classes=3,
+        image_size=(8, 8),
+        normalization=Normalization((0.0,) * 3, (1.0,) * 3),
+        rules=rules,
+    )
+    first = recipe.init_state()
+    state, _ = recipe.step(first, batch)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, first.batch_stats)
+    with pytest.raises(InputError, match="stem_norm is frozen, but Flax's BatchNorm"):
+        dataclasses.replace(recipe, network=Flax(at_call=False)).check()
