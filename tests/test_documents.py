@@ -78,3 +78,8 @@ def test_the_readme_runs_as_printed(request):
     assert len(found) == 2
     for block in found:
         exec(block, namespace)
+
+
+def test_the_page_on_training_runs_as_printed(request):
+    (block,) = blocks(request.config.rootpath, "docs/training.md")
+    exec(block, {})
