@@ -102,8 +102,8 @@ def test_given_label_maps_are_scored_as_they_are():
         ({"resize_to": (512, 2048)}, r"resize_to is \(long, short\)"),
         ({"resize_to": (3, 1), "scales": (0.5,)}, "leave nothing of 1 pixels"),
         ({"trimap_widths": (3, 3)}, "trimap_widths must differ"),
-        ({"trimap_widths": (0,)}, "≥ 1"),
-        ({"window": (8, 8), "stride": (9, 8)}, "between 1 and the window"),
+        ({"trimap_widths": (0,)}, "at least 1"),
+        ({"window": (8, 8), "stride": (9, 8)}, "at most the window"),
     ],
 )
 def test_settings_that_make_no_sense(how, message):

@@ -45,7 +45,7 @@ def test_bfloat16_stays_inside(name):
     )
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     for key, x in outputs.items():
-        wide = key in ("logits", "decoder", "auxiliary")
+        wide = key in ("logits", "scores", "decoder", "auxiliary")
         assert x.dtype == (jnp.float32 if wide else jnp.bfloat16), key
 
 
