@@ -156,7 +156,8 @@ def transferred(
     if not class_axes:
         return taken, ""
     same = "all" if tuple(ours) == tuple(others) else str(len(common))
-    return taken, f"; {same} of {len(ours)} classes kept by name"
+    rest = "" if same == "all" else ", the others start anew"
+    return taken, f"; {same} of {len(ours)} classes kept by name{rest}"
 
 
 def _class_axes(leaves: Mapping[str, Any], larger: Mapping[str, Any]) -> dict[str, int]:

@@ -48,6 +48,9 @@ class ParameterRule:
             re.compile(self.pattern)
         except re.error as error:
             raise InputError(f"rules: {self.pattern!r} is no regular expression: {error}") from None
+        held = self.frozen or self.frozen_statistics
+        if (self.learning_rate, self.weight_decay) == (1, 1) and not held:
+            raise InputError(f"rules: the one for {self.pattern or 'all'} changes nothing")
 
     def matches(self, path: str, dims: int) -> bool:
         """Whether it holds for the parameter at `path`, `decoder/classifier/kernel`."""

@@ -123,4 +123,4 @@ def test_classes_in_another_order_are_found_by_name_and_the_rest_behind_them_sta
     # One column more than there are classes: "no object".
     np.testing.assert_array_equal(taken["a/head/kernel"], [[1, 0, 0, 2], [4, 0, 3, 5]])
     np.testing.assert_array_equal(taken["a/head/table"], [[1, 1], [0, 0], [1, 1]])
-    assert said == "; 2 of 3 classes kept by name"
+    assert said == "; 2 of 3 classes kept by name, the others start anew"
