@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from sdnjax.data.reading.pixels import MOST_PIXELS, STORED, Pixels, bands, fitted, tag_of, turned
 from sdnjax.errors import InputError
 from sdnjax.files import read_bytes
 
+_BITS, _BANDS = 258, 277  # tags of TIFF
 _NUMPY = b"\x93NUMPY"
 # Pillow's limit is one of the whole process. It also warns at half of it, which is not for users.
 _LIMIT = threading.RLock()
@@ -113,7 +114,7 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
     if image.format == "PNG":
         return len(data) > 24 and data[24] == 16
     if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(258, (8,))
+        bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
         return max(bits if isinstance(bits, tuple) else (bits,)) > 8
     return False
 
@@ -128,10 +129,10 @@ def _no_image(data: bytes) -> str:
         ),
         (b"%PDF", "not an image but a PDF"),
         (b"\x89HDF", "not an image but an HDF5 file"),
-        (b"II*\0", "a TIFF whose bands or types cannot be read: save it as .npy [H, W, bands]"),
-        (b"MM\0*", "a TIFF whose bands or types cannot be read: save it as .npy [H, W, bands]"),
         (b"II+\0", "a BigTIFF, which is not read: save it as a TIFF or .npy [H, W, bands]"),
     )
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return f"{_tiff(data)} cannot be read: save it as an array [H, W, bands] (.npy)"
     for beginning, what in known:
         if data.startswith(beginning):
             return what
@@ -152,6 +153,20 @@ def _loaded(data: bytes, name: str, most_pixels: int) -> tuple[Image.Image, int,
     tag = tag_of(image) if image.format == "TIFF" else None
     image.load()
     return image, tag_of(image) if tag is None else tag, _is_deep(image, data)
+
+
+def _tiff(data: bytes) -> str:
+    """Bands and bits of a TIFF file that Pillow cannot open, as far as it tells them."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        stream = io.BytesIO(data)
+        stream.seek(tags.next)
+        tags.load(stream)
+        bands, bits = tags.get(_BANDS, 1), tags.get(_BITS, (1,))
+        bits = bits[0] if isinstance(bits, tuple) else bits
+    except Exception:  # whatever a damaged directory does
+        return "a TIFF of this form"
+    return f"a TIFF of {bands} band{'s' * (bands != 1)} of {bits} bits"
 
 
 @contextlib.contextmanager

@@ -240,3 +240,15 @@ def test_normalize():
     result = data.normalization(RGB)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_tiff_of_more_bands_than_pillow_reads_is_told_by_its_bands():
+    """Little-endian, uncompressed, four bands of 8 bits, black is zero."""
+    tags = [(256, 1, 2), (257, 1, 1), (258, 4, 134), (259, 1, 1), (262, 1, 1), (273, 1, 8)]
+    tags += [(277, 1, 4), (278, 1, 1), (279, 1, 8)]
+    entries = b"".join(struct.pack("<HHII", tag, 3, count, value) for tag, count, value in tags)
+    data = b"II*\0" + struct.pack("<I", 16) + bytes(8) + struct.pack("<H", len(tags)) + entries
+    data += struct.pack("<I", 0)
+    data = data.ljust(134, b"\0") + struct.pack("<4H", 8, 8, 8, 8)
+    with pytest.raises(InputError, match=r"a\.tif: a TIFF of 4 bands of 8 bits cannot be read"):
+        decode_image(data, "a.tif")
