@@ -135,6 +135,11 @@ class Progress:
         )
         if self._explain is not None and rates["data_wait_share"] > _TOLERABLE_WAIT:
             text += f" ({self._explain(spent_now)})"
+        if means["loss"] == 0 and means["gradient_norm"] == 0:
+            self._report(
+                f"ATTENTION: nothing was learnt up to step {step}: no pixel had a label; check.py "
+                "shows what the labels hold"
+            )
         self._bar.set_postfix_str(text)
         if self._bar.disable:
             left = (self._bar.total - step) * rates["seconds_per_step"]

@@ -285,6 +285,17 @@ def test_learning_rate_and_device_memory_are_logged(tmp_path, monkeypatch):
     assert f"lr {float(schedule(2)):.3g}" in lines[1] and "0.5 GB of device memory" in lines[1]
 
 
+def test_batches_without_a_label_are_shouted_about():
+    def void(start):
+        for batch in batches(start):
+            yield {**batch, "label": np.full_like(batch["label"], 255)}
+
+    for source, expected in ((void, 2), (batches, 0)):
+        lines = []
+        fit(new_state(), STEP, source(0), mesh=MESH, steps=4, log_every=2, report=lines.append)
+        assert sum("no pixel had a label" in line for line in lines) == expected
+
+
 def test_device_memory_is_the_most_of_any_device(monkeypatch):
     class Device:
         def __init__(self, stats):
