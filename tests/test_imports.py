@@ -24,6 +24,22 @@ def test_no_tensorflow_and_no_pytorch(modules):
     assert done.stdout.strip() == "set()"
 
 
+def test_recipes_are_made_where_nothing_is_read(request):
+    """On a machine for computing alone there is JAX and what comes with it."""
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('PIL', 'tqdm', 'tensorflow', 'array_record'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import sdnjax.experiment, benchmarks.gpu"
+    )
+    how = {"cwd": request.config.rootpath, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", code], check=False, **how)
+    assert done.returncode == 0, done.stderr
+
+
 # What each package may import of the library, besides itself, settings and errors.
 MAY_IMPORT = {
     "ops": set(),

@@ -13,9 +13,9 @@ from sdnjax.commands.pictures import claim, find_pictures
 from sdnjax.commands.submission import FORMATS, check_names, class_values
 from sdnjax.commands.trained import Step, load_network
 from sdnjax.data.data_settings import Data, wants_superpixels
+from sdnjax.data.pixels import Pixels
 from sdnjax.data.preparing.slic import require_scikit_image, slic
 from sdnjax.data.reading.images import read_image
-from sdnjax.data.reading.pixels import Pixels
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor

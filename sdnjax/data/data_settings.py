@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Literal
 
-from sdnjax.data.reading.pixels import MOST_PIXELS, Pixels
+from sdnjax.data.pixels import MOST_PIXELS, Pixels
 from sdnjax.data.sets import DATA_SETS, named
 from sdnjax.data.sets.data_set import DataSet
 from sdnjax.errors import InputError, unknown

@@ -31,9 +31,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sdnjax.data.pixels import STORED, Pixels
 from sdnjax.data.preparing.slic import slic
 from sdnjax.data.reading.examples import canonical_label, decode
-from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.reading.superpixels import encode_superpixels
 from sdnjax.data.sets.data_set import DataSet
 from sdnjax.data.sets.items import Item

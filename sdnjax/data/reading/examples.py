@@ -8,10 +8,10 @@ import io
 import numpy as np
 from PIL import Image
 
+from sdnjax.data.pixels import STORED, Pixels
 from sdnjax.data.reading.images import decode_image, orientation_of
 from sdnjax.data.reading.labels import decode_label_and_palette
 from sdnjax.data.reading.mat import decode_mat
-from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.reading.superpixels import decode_superpixels
 from sdnjax.data.sets.items import Encoded
 from sdnjax.data.sets.label_space import LabelSpace

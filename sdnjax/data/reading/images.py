@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from sdnjax.data.reading.pixels import MOST_PIXELS, STORED, Pixels, bands, fitted, tag_of, turned
+from sdnjax.data.pixels import MOST_PIXELS, STORED, Pixels
+from sdnjax.data.reading.bands import bands, fitted, tag_of, turned
 from sdnjax.errors import InputError
 from sdnjax.files import read_bytes
 

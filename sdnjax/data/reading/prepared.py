@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sdnjax.data.reading.pixels import STORED, Pixels
+from sdnjax.data.pixels import STORED, Pixels
 from sdnjax.data.reading.source import Source
 from sdnjax.data.sets.items import Encoded
 from sdnjax.data.sets.label_space import LabelSpace

@@ -6,8 +6,8 @@ import abc
 import threading
 from collections.abc import Callable, Sequence
 
+from sdnjax.data.pixels import STORED, Pixels
 from sdnjax.data.reading.examples import Example, checked, decode
-from sdnjax.data.reading.pixels import STORED, Pixels
 from sdnjax.data.sets.items import Encoded, Item, Pair
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError

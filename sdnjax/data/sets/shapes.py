@@ -7,7 +7,6 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from sdnjax.data.sets.data_set import DataSet
 from sdnjax.data.sets.items import Encoded
@@ -57,6 +56,9 @@ def scenes(_: Any, split: str) -> list[Scene]:
 
 
 def _png(array: np.ndarray) -> bytes:
+    # Settings name this data set also where nothing is read, and there is no Pillow.
+    from PIL import Image  # noqa: PLC0415
+
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
     return buffer.getvalue()

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from sdnjax.data.data_settings import Data
+from sdnjax.data.pixels import Pixels
 from sdnjax.data.reading.images import decode_image, orientation_of, read_image
 from sdnjax.data.reading.labels import decode_label, read_label
-from sdnjax.data.reading.pixels import Pixels
 from sdnjax.errors import InputError
 from tests.data.conftest import one_line, png
 
