@@ -107,6 +107,12 @@ class Experiment:
             raise InputError("evaluate_every has no effect: data.val_split is none")
         if self.init_without and self.init_from is None:
             raise InputError("init_without has no effect without init_from")
+        segments = getattr(getattr(self.model, "context", None), "segments", None)
+        if segments is not None and (self.data.superpixels or 0) > segments:
+            raise InputError(
+                f"data.superpixels is {self.data.superpixels}, but model.context.segments, which "
+                f"bounds their number, is {segments}"
+            )
         warmup = getattr(self.optimizer, "warmup_steps", 0)
         if warmup >= self.steps > 0 and isinstance(self.optimizer, Optimizer):
             raise InputError(

@@ -58,8 +58,14 @@ def setting(
 
 
 def fields_of(config: Any) -> Iterator[dataclasses.Field]:
-    """The fields that are settings: those that take part in comparisons."""
-    return (field for field in dataclasses.fields(config) if field.compare)
+    """The fields that are settings: those that take part in comparisons.
+
+    Of a Flax module, which is a dataclass too, not the two that Flax adds.
+    """
+    fields = dataclasses.fields(config)
+    names = {field.name for field in fields}
+    added = {"parent", "name"} if "parent" in names else set()
+    return (field for field in fields if field.compare and field.name not in added)
 
 
 def is_section(value: Any) -> bool:

@@ -76,7 +76,7 @@ class Model:
     name: str = setting("fcn_r18-d8", "network, as in sdnjax.models.MODELS")
     neck: Neck | nn.Module = setting(Neck(), "Neck(…), or a module of stages to stages")
     context: nn.Module | None = setting(
-        None, "a module of features to features, before the classifier"
+        None, "a module of features to features before the classifier, such as ECRF()"
     )
     refine: nn.Module | None = setting(
         None, "a module of scores to scores, before they are resized"

@@ -137,7 +137,6 @@ def with_neighbours(function, x: jax.Array, offsets: Offsets, *maps: jax.Array) 
     return bands.loop(step, jnp.zeros(result.shape, result.dtype), x, reach)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def weighted_difference(
     u: jax.Array, s: jax.Array, offsets: Offsets, result_dtype=None
 ) -> jax.Array:
@@ -148,6 +147,16 @@ def weighted_difference(
     crosses the border.
     Reverse mode only, and lean: u and s are all it keeps.
     """
+    return _weighted(u, s, offsets, True, result_dtype)
+
+
+def weighted_sum(u: jax.Array, s: jax.Array, offsets: Offsets, result_dtype=None) -> jax.Array:
+    """`Σ_k s_k[p] u[p + o_k]`: the same without the centre's part. What is outside adds nothing."""
+    return _weighted(u, s, offsets, False, result_dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _weighted(u, s, offsets, differences, result_dtype):
     dtype = accumulation_dtype(u.dtype)
     result_dtype = result_dtype or dtype
 
@@ -155,34 +164,67 @@ def weighted_difference(
         centre = read((0, 0)).astype(dtype)
         y = jnp.zeros(centre.shape, dtype)
         for k, offset in enumerate(offsets):
-            if offset != (0, 0):
+            if not differences:
+                y += s[..., k, None].astype(dtype) * read(offset).astype(dtype)
+            elif offset != (0, 0):
                 y += s[..., k, None].astype(dtype) * (read(offset).astype(dtype) - centre)
         return y.astype(result_dtype)
 
     return with_neighbours(total, u, offsets, s)
 
 
-def _weighted_difference_fwd(u, s, offsets, result_dtype):
-    return weighted_difference(u, s, offsets, result_dtype), (u, s)
+def _weighted_fwd(u, s, offsets, differences, result_dtype):
+    return _weighted(u, s, offsets, differences, result_dtype), (u, s)
 
 
-def _weighted_difference_bwd(offsets, result_dtype, residuals, dy):
+def _weighted_bwd(offsets, differences, result_dtype, residuals, dy):
     del result_dtype
     u, s = residuals
     dy = dy.astype(accumulation_dtype(dy.dtype))
-    # The adjoint reads instead of scattering: the same operator with the mirrored weights, plus
-    # what they lack in symmetry. It vanishes for symmetric s without flux: self-adjoint.
+    # The adjoint reads instead of scattering: the same operator with the mirrored weights, plus,
+    # for differences, what they lack in symmetry. That vanishes for symmetric s without flux:
+    # self-adjoint.
     m = mirror(s, offsets).astype(dy.dtype)
-    surplus = jnp.sum(m - s.astype(dy.dtype), axis=-1, keepdims=True)
-    du = weighted_difference(dy, m, offsets) + surplus * dy
+    du = _weighted(dy, m, offsets, differences, None)
+    if differences:
+        du += jnp.sum(m - s.astype(dy.dtype), axis=-1, keepdims=True) * dy
 
     def products(read, dy):
-        centre = read((0, 0)).astype(dy.dtype)
-        sums = (channel_sum((read(offset).astype(dy.dtype) - centre) * dy) for offset in offsets)
-        return jnp.stack(list(sums), axis=-1)
+        def at(offset):
+            neighbour = read(offset).astype(dy.dtype)
+            return neighbour - read((0, 0)).astype(dy.dtype) if differences else neighbour
+
+        return jnp.stack([channel_sum(at(offset) * dy) for offset in offsets], axis=-1)
 
     ds = with_neighbours(products, u, offsets, dy)
     return du.astype(u.dtype), ds.astype(s.dtype)
 
 
-weighted_difference.defvjp(_weighted_difference_fwd, _weighted_difference_bwd)
+_weighted.defvjp(_weighted_fwd, _weighted_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def neighbour_products(v: jax.Array, offsets: Offsets) -> jax.Array:
+    """`⟨v[p + o_k], v[p]⟩` for every tap: `[B, H, W, C]` → `[B, H, W, K]`, 0 outside.
+
+    In float32 (float64 for float64). Keeps v alone for the backward pass.
+    """
+    dtype = accumulation_dtype(v.dtype)
+
+    def products(read):
+        centre = read((0, 0)).astype(dtype)
+        return jnp.stack([channel_sum(read(o).astype(dtype) * centre) for o in offsets], axis=-1)
+
+    return with_neighbours(products, v, offsets)
+
+
+def _neighbour_products_fwd(v, offsets):
+    return neighbour_products(v, offsets), v
+
+
+def _neighbour_products_bwd(offsets, v, g):
+    # v[p] stands in the products that p holds and in those that its neighbours hold.
+    return (weighted_sum(v, g + mirror(g, offsets), offsets, v.dtype),)
+
+
+neighbour_products.defvjp(_neighbour_products_fwd, _neighbour_products_bwd)

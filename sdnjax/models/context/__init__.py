@@ -1,0 +1,1 @@
+"""Contexts: what works on the features between decoder and classifier."""
