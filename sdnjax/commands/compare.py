@@ -28,9 +28,10 @@ from sdnjax.convert.compare import (
     saved_inputs,
     spread,
 )
+from sdnjax.convert.context import network_rows
 from sdnjax.convert.files import read_file
 from sdnjax.convert.load import shorten
-from sdnjax.convert.rows import Row, table_rows
+from sdnjax.convert.rows import Row
 from sdnjax.convert.state_dict import as_array, find_tensors
 from sdnjax.convert.tables import find_table
 from sdnjax.convert.words import quoted, shown
@@ -93,7 +94,7 @@ def compare_run(
     Returns whether everything agrees to `tolerance`.
     """
     trained = load_network(workdir, experiment)
-    rows = table_rows(find_table(table, experiment.network_name), trained.network)
+    rows = network_rows(find_table(table, experiment.network_name), trained.network)
     agree = True
     for kind, file in files.items():
         path, wide = Path(file), np.float64 if double else np.float32

@@ -10,9 +10,10 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 
+from sdnjax.convert.context import find_context, network_rows
 from sdnjax.convert.files import checkpoint_file, read_file
 from sdnjax.convert.initial import initial_values, leaf_shapes, leaves_of
-from sdnjax.convert.rows import Row, check_rows, table_rows, their_shape, to_ours
+from sdnjax.convert.rows import Row, check_rows, their_shape, to_ours
 from sdnjax.convert.state_dict import as_array, find_tensors
 from sdnjax.convert.words import shown, sizes
 from sdnjax.errors import InputError
@@ -82,9 +83,9 @@ def load(
     if isinstance(source, str | Path):
         file = checkpoint_file(source)
         name, content = str(file), read_file(file)
-    rows = table_rows(table, model)
+    rows = network_rows(table, model)
     found = find_tensors(content, {r.tensor for r in rows}, name, key=key, prefix=prefix)
-    state, notes = found.state, list(found.notes)
+    state, notes = find_context(model, found.state, name), list(found.notes)
     if hasattr(table, "adapt"):
         state, adapted = table.adapt(model, state)
         notes += adapted

@@ -9,8 +9,9 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from sdnjax.convert.context import network_rows
 from sdnjax.convert.initial import leaves_of
-from sdnjax.convert.rows import check_rows, table_rows, to_theirs
+from sdnjax.convert.rows import check_rows, to_theirs
 from sdnjax.errors import InputError
 
 
@@ -33,7 +34,7 @@ def to_torch(
       InputError: leaves that the format has no name for, or tied tensors that differ.
     """
     leaves = {k: np.asarray(v) for k, v in flatten_dict(dict(variables), sep="/").items()}
-    rows = table_rows(table, model)
+    rows = network_rows(table, model)
     check_rows(rows, leaves)
     homeless = leaves.keys() - {r.variable for r in rows} - leaves_of(leaves, drop)
     if homeless:
