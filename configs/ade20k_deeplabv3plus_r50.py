@@ -7,12 +7,8 @@
 
 FOLDER holds ADEChallengeData2016, as it is or prepared. E-CRF (Zhu et al., ICLR 2023), Table 1:
 mIoU 42.72 and boundary F 14.25 for this baseline (mmsegmentation's at 80k steps), 44.20 and 16.45
-with E-CRF; with `--model.name deeplabv3plus_r101-d8` 44.60 and 16.15, 46.02 and 18.32. E-CRF itself
-is no network of this library yet. Its superpixels, 200 of an image, come with every example once
-they are prepared:
-
-    python -m sdnjax.data.prepare ade20k --source FOLDER --data-dir PREPARED --superpixels 200
-    python train.py configs/ade20k_deeplabv3plus_r50.py --data.dir PREPARED --data.superpixels 200
+with E-CRF (`ade20k_deeplabv3plus_r50_ecrf.py`); with `--model.name deeplabv3plus_r101-d8` 44.60 and
+16.15, 46.02 and 18.32.
 
 Recipe: crops of 512×512, scale 0.5 to 2, mirror; 80k steps of 16 images; SGD with momentum 0.9 and
 weight decay 5e-4, 0.01 poly 0.9. Photometric distortion and the class rule are mmsegmentation's,

@@ -6,8 +6,8 @@
     python eval.py runs/pascal_context_59_deeplabv3plus_r101 --protocol pascal_context_ms
 
 FOLDER holds VOC2010 with Pascal Context's labels, as they are or prepared. E-CRF (Zhu et al., ICLR
-2023), Table 4: 56.1 mIoU with E-CRF, multi-scale and mirrored. E-CRF itself is no network of this
-library yet; its superpixels are 200 of an image (see `ade20k_deeplabv3plus_r50.py`).
+2023), Table 4: 56.1 mIoU with E-CRF, multi-scale and mirrored
+(`pascal_context_59_deeplabv3plus_r101_ecrf.py`).
 
 Recipe: crops of 480×480, scale 0.5 to 2, mirror; 80k steps of 16 images; SGD with momentum 0.9 and
 weight decay 5e-4, 0.01 poly 0.9. mmsegmentation's baseline on these data differs: 0.004 and 1e-4.

@@ -54,7 +54,9 @@ class ECRF(nn.Module):
     Raises: InputError for settings out of bounds.
     """
 
-    message_weight: float = setting(0.2, "factor of the messages, w_p; 0: none, no picture", least=0)
+    message_weight: float = setting(
+        0.2, "factor of the messages, w_p; 0: none, no picture", least=0
+    )
     superpixel_weight: float = setting(
         0.1, "factor of the superpixels' means, w_s; 0: none, no superpixels", least=0
     )
@@ -71,7 +73,9 @@ class ECRF(nn.Module):
     start: Literal["released", "identity"] = setting(
         "released", "identity: both terms have a learnt gain that starts at 0"
     )
-    embedding: int = setting(32, "channels of the picture's and of the positions' embedding", least=1)
+    embedding: int = setting(
+        32, "channels of the picture's and of the positions' embedding", least=1
+    )
     dilation: int = setting(2, "spacing of the 3×3 window", least=1)
 
     def __post_init__(self) -> None:
@@ -87,7 +91,7 @@ class ECRF(nn.Module):
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
         pairwise = ("compatibility", "centre", "embedding", "dilation")
-        found = {}
+        found: dict[str, str] = {}
         if self.message_weight == 0:
             found |= dict.fromkeys(pairwise, "message_weight is 0")
         if self.superpixel_weight == 0:
