@@ -78,8 +78,8 @@ def predict_pictures(
             report(lost)
     written: list[Path] = []
     failures: list[str] = []
-    for name, image in _read(files, data.on_bad_image, failures, _pixels(data, server)):
-        extras = [_extras(predictor, image, data)]
+    for name, image in _read(files, data.on_bad_image, failures, own_pixels(data, server)):
+        extras = [extra_inputs(predictor.extras, image, data)]
         file = out / (name + endings[0])
         if format == "probabilities":
             (probabilities,) = predictor.probabilities(variables, [image], extras)
@@ -105,16 +105,16 @@ def predict_pictures(
     return written
 
 
-def _extras(predictor: Predictor, image: np.ndarray, data: Data) -> dict[str, np.ndarray]:
-    """What the network reads besides a picture; superpixels are computed as for the data set."""
-    if not wants_superpixels(data, predictor.extras):
+def extra_inputs(names: tuple[str, ...], image: np.ndarray, data: Data) -> dict[str, np.ndarray]:
+    """What a network reads besides a picture; superpixels are computed as for the data set."""
+    if not wants_superpixels(data, names):
         return {}
     require_scikit_image()
     assert data.superpixels is not None
     return {"superpixels": slic(image, data.superpixels)}
 
 
-def _pixels(data: Data, server: str | None) -> Pixels:
+def own_pixels(data: Data, server: str | None = None) -> Pixels:
     """How pictures are read: benchmarks label an image as it is stored; a person wants it the
     right way up."""
     if server is not None:

@@ -33,9 +33,9 @@ class EncoderDecoder(nn.Module):
     Outputs: `logits` and, where there is an auxiliary head, `auxiliary` are `[B, H, W, K]` in
     float32; `scores` are what the logits are resized from. For inspection there are `stage1…4`
     (of the backbone), `neck1…` (the stages that the neck changed), `features` (what the
-    classifier reads), `context` (what the context returned), `decoder` (the classifier's
-    scores), `refined` (those after refinement), and whatever else the decoder, context or refine
-    names.
+    classifier reads), `before_context` and `context` (what the context took and returned),
+    `decoder` (the classifier's scores), `refined` (those after refinement), and whatever else the
+    decoder, context or refine names.
 
     Attributes:
       backbone: returns a tuple of feature maps.
@@ -96,9 +96,9 @@ class EncoderDecoder(nn.Module):
             raise InputError(f"without a decoder one stage is read, not {self.decoder_stages}")
         if self.context is not None:
             inputs = select_inputs(self.context, extras)
-            changed = self.context(features, train=train, **inputs)
+            before, changed = features, self.context(features, train=train, **inputs)
             features, named = _main_and_others(self.context, changed, "features")
-            outputs |= {"context": features, **named}
+            outputs |= {"before_context": before, "context": features, **named}
         outputs["features"] = features
 
         scores = outputs["decoder"] = self.classifier(features, train=train)

@@ -1,0 +1,126 @@
+"""Figures of the papers, of your own networks and data.
+
+    python figures.py class-weights RUN [RUN …]    do classes that meet have similar weights?
+    python figures.py network RUN PICTURE […]      what a network does inside
+
+`python figures.py VERB --help` tells the rest.
+"""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdnjax.commands.command_line import (
+    PICTURES,
+    add_code,
+    add_step,
+    from_workdir,
+    parse_experiment,
+    run,
+)
+from sdnjax.errors import InputError, unknown
+from sdnjax.options import OneLineParser
+
+
+def class_weights_command(argv: Sequence[str]) -> int:
+    """Cosines of class weights at boundaries (E-CRF, Fig. 1a), several runs in one picture.
+
+    python figures.py class-weights runs/baseline runs/ecrf --out figures
+
+    For each class, the one that it has the most neighbouring pixels with, in the labels of the
+    first run's training split, and the cosine of the weights of both in every run: the mean over
+    classes is printed, class_weights.csv and class_weights.png are written.
+    """
+    parser = _parser("class-weights RUN [RUN …] [options]", class_weights_command)
+    parser.add_argument("workdir", metavar="RUN", type=Path, help="work directory of a run")
+    parser.add_argument("others", metavar="RUN", nargs="*", type=Path, help="more of them")
+    parser.add_argument("--split", help="split whose labels are counted [data.train_split]")
+    parser.add_argument("--out", type=Path, help="folder to write to [RUN/figures]")
+    add_step(parser)
+    add_code(parser)
+    arguments, experiment = parse_experiment(
+        parser, "work directory", from_workdir, argv, uses=("data",)
+    )
+    from sdnjax.commands.class_weights import compare_class_weights  # noqa: PLC0415 (JAX)
+    from sdnjax.commands.trained import load_network  # noqa: PLC0415
+
+    step = arguments.step
+    runs = {arguments.workdir: load_network(arguments.workdir, experiment, step)}
+    for workdir in arguments.others:
+        runs[workdir] = load_network(workdir, from_workdir(arguments, workdir), step)
+    names = [path.name for path in runs]
+    compare_class_weights(
+        {path.name if names.count(path.name) == 1 else str(path): x for path, x in runs.items()},
+        experiment.data,
+        arguments.split or experiment.data.train_split,
+        arguments.out or arguments.workdir / "figures",
+    )
+    return 0
+
+
+def network_command(argv: Sequence[str]) -> int:
+    """What a network does inside, for each picture.
+
+    python figures.py network runs/ecrf street.jpg
+
+    Sheets NAME_….png: for DifNet its scores, influence and importance (Fig. 2), seed and walks
+    (Fig. 4) and, of the pixels that --points names, the rows of its transition matrices (Fig. 3);
+    for E-CRF the size of messages and superpixel means; features before and after an SDN neck or
+    a context as their principal components.
+    """
+    parser = _parser("network RUN PICTURE [PICTURE …] [options]", network_command)
+    parser.add_argument("workdir", metavar="RUN", type=Path, help="work directory of a run")
+    parser.add_argument("pictures", type=Path, nargs="+", help="image files or folders of them")
+    parser.add_argument(
+        "--points", type=_point, nargs="+", default=(), metavar="ROW,COLUMN", help="of pixels"
+    )
+    parser.add_argument("--out", type=Path, help="folder to write to [RUN/figures]")
+    add_step(parser)
+    add_code(parser)
+    arguments, experiment = parse_experiment(
+        parser, "work directory", from_workdir, argv, uses=PICTURES
+    )
+    from sdnjax.commands.figures import draw_network  # noqa: PLC0415 (JAX)
+
+    draw_network(
+        arguments.workdir,
+        experiment,
+        arguments.pictures,
+        arguments.out or arguments.workdir / "figures",
+        points=arguments.points,
+        step=arguments.step,
+    )
+    return 0
+
+
+VERBS = {"class-weights": class_weights_command, "network": network_command}
+
+
+def main() -> int:
+    if len(sys.argv) < 2:
+        raise InputError(f"name the verb first: {', '.join(VERBS)}; --help shows how")
+    if sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    verb, *argv = sys.argv[1:]
+    if verb not in VERBS:
+        raise unknown("unknown verb", verb, VERBS)
+    return VERBS[verb](argv)
+
+
+def _parser(usage: str, command: object) -> OneLineParser:
+    text = inspect.cleandoc(command.__doc__ or "")
+    return OneLineParser(usage=f"python figures.py {usage}", description=text)
+
+
+def _point(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"must be ROW,COLUMN, not {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

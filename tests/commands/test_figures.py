@@ -1,0 +1,118 @@
+"""`figures.py` on runs of the library: what it writes, and what it refuses."""
+
+import csv
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from sdnjax.commands.class_weights import compare_class_weights
+from sdnjax.commands.figures import draw_network
+from sdnjax.commands.train import train
+from sdnjax.commands.trained import load_network
+from sdnjax.data import evaluation_examples
+from sdnjax.errors import InputError
+from sdnjax.models import ECRF, EncoderDecoder
+from sdnjax.models.decoders.fcn import FCNHead
+from sdnjax.models.layers import Classifier, ConvBNReLU
+from tests.commands.test_train import experiment
+
+
+def network(num_classes):
+    return EncoderDecoder(
+        Backbone(),
+        Classifier(num_classes),
+        FCNHead(8, convs=1, concat_input=False),
+        context=ECRF(superpixel_weight=0.0),
+        decoder_stages=(0,),
+    )
+
+
+class Backbone(ConvBNReLU):
+    """One stage at stride 2."""
+
+    features: int = 8
+    kernel_size: int = 3
+    stride: int = 2
+
+    def __call__(self, x, *, train):
+        return (super().__call__(x, train=train),)
+
+
+@pytest.fixture
+def run(camvid, tmp_path):
+    own = experiment(camvid, model=network)
+    train(own, tmp_path / "run", report=lambda line: None)
+    return tmp_path / "run", own
+
+
+def test_class_weights_of_two_runs(run, tmp_path):
+    workdir, own = run
+    first = load_network(workdir, own)
+    kernel = np.asarray(first.variables["params"]["classifier"]["seg"]["kernel"])
+    equal = jax.tree.map(np.asarray, first.variables)
+    equal["params"]["classifier"]["seg"]["kernel"] = np.ones_like(kernel)
+    second = dataclasses.replace(first, variables=equal)
+    lines = []
+    means = compare_class_weights(
+        {"baseline": first, "all alike": second}, own.data, "train", tmp_path, report=lines.append
+    )
+    assert means["all alike"] == pytest.approx(1) and abs(means["baseline"]) < 0.9
+    with (tmp_path / "class_weights.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 11 and {row["all alike"] for row in rows} == {"1.000000"}
+    # By hand: the first pair's pixels, and the cosine of its weights.
+    labels = [x.label.astype(int) for x in evaluation_examples(own.data, "train")]
+    classes = first.classes
+    a, b = (classes.index(rows[0][key]) for key in ("class", "meets"))
+    pixels = sum(
+        int((((u == a) & (v == b)) | ((u == b) & (v == a))).sum())
+        for x in labels
+        for u, v in ((x[:, 1:], x[:, :-1]), (x[1:], x[:-1]))
+    )
+    assert int(rows[0]["pixels"]) == pixels > 0
+    weights = kernel[0, 0].astype(float)
+    cosine = weights[:, a] @ weights[:, b]
+    cosine /= np.linalg.norm(weights[:, a]) * np.linalg.norm(weights[:, b])
+    assert float(rows[0]["baseline"]) == pytest.approx(cosine, abs=1e-5)
+    assert means["baseline"] == pytest.approx(
+        np.mean([float(r["baseline"]) for r in rows]), abs=1e-6
+    )
+    assert (tmp_path / "class_weights.png").exists()
+    assert any("baseline: " in line for line in lines)
+
+
+def test_other_classes_and_networks_without_class_weights_are_refused(run, tmp_path):
+    workdir, own = run
+    trained = load_network(workdir, own)
+    other = dataclasses.replace(trained, classes=("x", *trained.classes[1:]))
+    with pytest.raises(InputError, match="has 'x' as class 0"):
+        compare_class_weights({"run": other}, own.data, "train", tmp_path)
+    bare = dataclasses.replace(trained, variables={"params": {"decoder": {}}})
+    with pytest.raises(InputError, match="has no weights of classes"):
+        compare_class_weights({"run": bare}, own.data, "train", tmp_path)
+
+
+def test_sheets_of_a_network(run, camvid, tmp_path):
+    workdir, own = run
+    picture = camvid / "val" / "0.png"
+    files = draw_network(workdir, own, [picture], tmp_path / "out", report=lambda line: None)
+    assert [file.name for file in files] == ["0_ecrf.png", "0_context.png"]
+    again = draw_network(workdir, own, [picture], tmp_path / "out", report=lambda line: None)
+    assert again == files
+    with pytest.raises(InputError, match="network has no random walks"):
+        draw_network(workdir, own, [picture], tmp_path / "out", points=[(0, 0)])
+
+
+def test_a_network_with_nothing_to_show_says_so(camvid, tmp_path):
+    own = experiment(camvid)
+    train(own, tmp_path / "run", report=lambda line: None)
+    with pytest.raises(InputError, match="has nothing to show here"):
+        draw_network(tmp_path / "run", own, [camvid / "val" / "0.png"], tmp_path / "out")
+
+
+def test_the_command_names_its_verbs(call):
+    status, _, err = call("figures.py", "clas-weights")
+    assert status == 2 and "did you mean class-weights" in err
+    assert call("figures.py", "network", "--help")[0] == 0
