@@ -12,6 +12,7 @@ from typing import Any
 from sdnjax.convert.rows import Row, conv, table_rows
 from sdnjax.errors import InputError
 from sdnjax.models.context.ecrf import ECRF
+from sdnjax.models.context.non_local import NonLocal
 
 
 def network_rows(table: Any, model: Any) -> list[Row]:
@@ -23,9 +24,18 @@ def context_rows(model: Any) -> list[Row]:
     """Rows of the network's context; none for one that has no names elsewhere.
 
     E-CRF's are those of the released `MessagePass`. Its three convolutions are all there is: the
-    paper's pair compatibility and the learnt gains were not released.
+    paper's pair compatibility and the learnt gains were not released. The non-local block's are
+    mmcv's, under the name that mmseg's heads give it.
     """
     context = getattr(model, "context", None)
+    if isinstance(context, NonLocal):
+        pooled = ".0" if context.subsample else ""
+        names = {"theta": "theta", "phi": f"phi{pooled}", "g": f"g{pooled}", "out": "conv_out"}
+        return [
+            row
+            for ours, theirs in names.items()
+            for row in conv(f"context/{ours}", f"nl_block.{theirs}.conv", bias=True)
+        ]
     if not isinstance(context, ECRF) or context.message_weight == 0:
         return []
     rows = [

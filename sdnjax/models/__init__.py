@@ -1,9 +1,19 @@
 """Segmentation networks as Flax Linen modules."""
 
 from sdnjax.models.context.ecrf import ECRF
+from sdnjax.models.context.non_local import NonLocal
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.mask_classifier import MaskClassifier
 from sdnjax.models.model_settings import Model, Neck
 from sdnjax.models.zoo import MODELS, create_model
 
-__all__ = ["ECRF", "MODELS", "EncoderDecoder", "MaskClassifier", "Model", "Neck", "create_model"]
+__all__ = [
+    "ECRF",
+    "MODELS",
+    "EncoderDecoder",
+    "MaskClassifier",
+    "Model",
+    "Neck",
+    "NonLocal",
+    "create_model",
+]
