@@ -63,12 +63,12 @@ def network_figures(
     contexts = [("before_context", "context", "features before", "features after")]
     for kind, pairs in (("neck", necks), ("context", contexts)):
         row, titles = [picture], ["picture"]
-        for before, after, *names in pairs:
+        for before, after, *pair in pairs:
             both = [maps[name] for name in (before, after) if name in maps]
             # A neck whose operator is "none" returns what it took.
             if len(both) == 2 and not np.array_equal(both[0], both[1]):
                 row += [enlarged(x, size) for x in principal_colours(both)]
-                titles += names
+                titles += pair
         if len(row) > 1:
             found[kind] = panel([row], titles)
     return found
