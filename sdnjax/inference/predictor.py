@@ -52,8 +52,8 @@ class Predictor:
     **Memory.** Output is made in strips of at most 128 rows and 32 MiB of probabilities. With
     sliding windows, each scale and mirror keeps `(window height + 2 strips) · scaled width · K`
     sums of logits: whatever the picture's height. Of whole pictures, one scale's `scores` are held
-    at a time, on the network's own grid (its `logits` if it returns no scores), and at several
-    scales the probabilities of the picture.
+    at a time, on the network's own grid (the output that the network's `logits_from` names, or its
+    `logits` if there is none), and at several scales the probabilities of the picture.
 
     Works on this process's devices: a batch that divides over them is split, any other
     runs on the first. Parameters are given at each call, so the compiled functions serve
@@ -71,6 +71,7 @@ class Predictor:
         self._protocol, self._normalization = protocol, normalization
         self._network_name = type(network).__name__
         self._align_corners = getattr(network, "align_corners", False)
+        self._logits_from = getattr(network, "logits_from", "scores")
         inputs = inputs_of(network)
         self.extras = tuple(name for name in inputs if name != "picture")
         self.compilations: collections.Counter[str] = collections.Counter()
@@ -102,7 +103,7 @@ class Predictor:
                 )
             else:
                 # What they are resized from, if the network tells, takes a fraction of the memory.
-                logits = outputs.get("scores", logits).astype(jnp.float32)
+                logits = outputs.get(self._logits_from, logits).astype(jnp.float32)
             return logits.reshape(protocol.batch_size, -1, *logits.shape[1:])
 
         self._logits_of = logits_of

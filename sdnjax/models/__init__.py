@@ -1,8 +1,18 @@
 """Segmentation networks as Flax Linen modules."""
 
+from sdnjax.models.difnet import DifNet, DifNetOptions
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.mask_classifier import MaskClassifier
 from sdnjax.models.model_settings import Model, Neck
 from sdnjax.models.zoo import MODELS, create_model
 
-__all__ = ["MODELS", "EncoderDecoder", "MaskClassifier", "Model", "Neck", "create_model"]
+__all__ = [
+    "MODELS",
+    "DifNet",
+    "DifNetOptions",
+    "EncoderDecoder",
+    "MaskClassifier",
+    "Model",
+    "Neck",
+    "create_model",
+]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.errors import InputError, unknown
+from sdnjax.models.difnet import DifNetOptions
 from sdnjax.models.families import likes
 from sdnjax.models.zoo import check_name, check_part, create_model
 from sdnjax.ops.sdc import IMPLEMENTATIONS
@@ -95,6 +96,7 @@ class Model:
         "whoever trained the weights; convert.py sets it by its table",
     )
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
+    difnet: DifNetOptions = DifNetOptions()
 
     def __post_init__(self) -> None:
         if not isinstance(self.neck, Neck | nn.Module):
@@ -117,6 +119,12 @@ class Model:
             found["dropout"] = f"{self.name} has none"
         if not likes(self.name):
             found["like"] = f"{self.name} is the same everywhere"
+        if self.name.startswith("difnet"):
+            found["neck"] = f"{self.name} has no place for one"
+        elif self.name.startswith("sim-deeplab"):
+            found["difnet.walks"] = f"{self.name} has none"
+        else:
+            found["difnet"] = f"{self.name} is another network"
         return found
 
     def build(self, num_classes: int, dtype: Any = None) -> nn.Module:
@@ -132,5 +140,6 @@ class Model:
             stem=self.stem,
             like=self.like,
             dtype=dtype or jnp.dtype(self.dtype),
+            difnet=self.difnet,
             **({"neck": self.neck} if neck is None else neck),
         )
