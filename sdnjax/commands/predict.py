@@ -19,6 +19,7 @@ from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
+from sdnjax.inference.scoring import check_canvas
 from sdnjax.visualize import legend, overlay, save_png, shown, undrawable
 
 # What is written for a picture, the labels or what takes their place first.
@@ -79,6 +80,8 @@ def predict_pictures(
     written: list[Path] = []
     failures: list[str] = []
     for name, image in _read(files, data.on_bad_image, failures, _pixels(data, server)):
+        if experiment.evaluation.canvas is not None:
+            check_canvas(image.shape[:2], experiment.evaluation.canvas, name)
         extras = [_extras(predictor, image, data)]
         file = out / (name + endings[0])
         if format == "probabilities":

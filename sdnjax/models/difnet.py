@@ -27,7 +27,7 @@ from sdnjax.models.layers import (
     torch_uniform,
 )
 from sdnjax.ops import resize_bilinear
-from sdnjax.ops.random_walk import adaptive_max_pool, random_walk, transition_rows
+from sdnjax.ops.random_walk import adaptive_max_pool, random_walk_step, transition_rows
 from sdnjax.settings import check_types, setting
 
 WALKS = (0, 1, 2, 3, 4)
@@ -142,7 +142,7 @@ class RandomWalk(nn.Module):
         self, psi: jax.Array, y: jax.Array, seed: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         alpha, beta = (self.param(name, nn.initializers.zeros, ()) for name in ("alpha", "beta"))
-        y = random_walk(psi, y, seed, alpha, beta)
+        y = random_walk_step(psi, y, seed, alpha, beta)
         return y, jax.nn.sigmoid(-alpha), jax.nn.sigmoid(-beta)
 
 
@@ -234,8 +234,9 @@ class DifNet(nn.Module):
             raise InputError(f"points must be integers [n, 2], row and column, not {chosen.shape}")
         if (chosen < 0).any() or (chosen >= (h, w)).any():
             raise InputError(f"points must be pixels of {h}×{w}, not {chosen.tolist()}")
-        apply: Callable[..., jax.Array] = self.apply
-        return apply(variables, images, chosen, method=DifNet._transition_rows)
+        apply: Callable[..., Any] = self.apply
+        rows: jax.Array = apply(variables, images, chosen, method=DifNet._transition_rows)
+        return rows
 
     def _transition_rows(self, images: jax.Array, points: np.ndarray) -> jax.Array:
         grid = self._grid(images)

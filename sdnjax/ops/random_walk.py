@@ -21,7 +21,7 @@ from sdnjax.ops.neighbours import accumulation_dtype
 _BLOCK_BYTES = 2**22
 
 
-def random_walk(
+def random_walk_step(
     psi: jax.Array,
     y: jax.Array,
     seed: jax.Array,
@@ -50,7 +50,7 @@ def random_walk(
             f"{psi.shape}, {y.shape} and {seed.shape}"
         )
     b, h, w, k = y.shape
-    dtype = accumulation_dtype(y.dtype)
+    dtype = _common_dtype(psi, y)
     y, seed = y.astype(dtype), seed.astype(dtype)
     mu, beta = (jax.nn.sigmoid(-x.astype(dtype)).reshape(1, 1, 1, 1) for x in (alpha, beta))
     moved = propagate(psi.reshape(b, h * w, -1), y.reshape(b, h * w, k), block=block)
@@ -74,7 +74,7 @@ def propagate(psi: jax.Array, y: jax.Array, *, block: int | None = None) -> jax.
         raise ValueError(f"propagate takes [B, N, D] and [B, N, K], not {psi.shape} and {y.shape}")
     if block is not None and block < 1:
         raise ValueError(f"block must be at least 1 row, not {block}")
-    dtype = accumulation_dtype(jnp.promote_types(psi.dtype, y.dtype))
+    dtype = _common_dtype(psi, y)
     psi, y = psi.astype(dtype), y.astype(dtype)
     b, n, d = psi.shape
     rows = min(n, block or max(1, _BLOCK_BYTES // (4 * n)))
@@ -107,6 +107,11 @@ def transition_rows(psi: jax.Array, nodes: jax.Array) -> jax.Array:
         raise ValueError(f"transition_rows takes [N, D] and [n], not {psi.shape}, {nodes.shape}")
     psi = psi.astype(accumulation_dtype(psi.dtype))
     return _transitions(psi[nodes][None], psi[None])[0]
+
+
+def _common_dtype(a: jax.Array, b: jax.Array) -> np.dtype:
+    """Float64 if one of them is, else float32."""
+    return np.promote_types(accumulation_dtype(a.dtype), accumulation_dtype(b.dtype))
 
 
 def _transitions(queries: jax.Array, keys: jax.Array) -> jax.Array:
