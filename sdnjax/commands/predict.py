@@ -80,8 +80,7 @@ def predict_pictures(
     written: list[Path] = []
     failures: list[str] = []
     for name, image in _read(files, data.on_bad_image, failures, _pixels(data, server)):
-        if experiment.evaluation.canvas is not None:
-            check_canvas(image.shape[:2], experiment.evaluation.canvas, name)
+        check_canvas(image.shape[:2], experiment.evaluation, name)
         extras = [_extras(predictor, image, data)]
         file = out / (name + endings[0])
         if format == "probabilities":

@@ -25,12 +25,6 @@ class Evaluation:
         "long,short edges that an image is fitted into first, keeping its ratio; none keeps its "
         "own size",
     )
-    canvas: tuple[int, int] | None = setting(
-        None,
-        "height,width of a black canvas on whose middle an image is put first; a larger image is "
-        "an error; none: no canvas",
-        least=1,
-    )
     window: tuple[int, int] = setting((769, 769), "height and width of a sliding window", least=1)
     stride: tuple[int, int] = setting(
         (513, 513), "step between windows, vertical, horizontal", least=1
@@ -77,6 +71,13 @@ class Evaluation:
     )
     metrics: tuple[Any, ...] = setting(
         (), "metrics of one's own, beside those above (sdnjax.metrics.Metric)"
+    )
+
+    canvas: tuple[int, int] | None = setting(
+        None,
+        "height,width of a black canvas on whose middle an image is put first; a larger image is "
+        "an error; none: no canvas",
+        least=1,
     )
 
     def __post_init__(self) -> None:

@@ -49,8 +49,7 @@ def evaluate(
     variables = predictor.place(variables)
     for group in groups_of_one_size(examples, protocol.batch_size):
         extras = [extras_of(e, predictor.extras) for e in group]
-        if protocol.canvas is not None:
-            check_canvas(group[0].image.shape[:2], protocol.canvas, group[0].name)
+        check_canvas(group[0].image.shape[:2], protocol, group[0].name)
         predictions = predictor.labels(variables, [e.image for e in group], extras)
         for example, prediction in zip(group, predictions, strict=True):
             metrics = metrics.update(example.label, prediction, example.name)
@@ -77,10 +76,11 @@ def empty_metrics(num_classes: int, protocol: Evaluation) -> SegmentationMetrics
     )
 
 
-def check_canvas(size: tuple[int, int], canvas: tuple[int, int], name: str) -> None:
+def check_canvas(size: tuple[int, int], protocol: Evaluation, name: str) -> None:
     """Raises InputError that names a picture which the protocol's canvas does not hold."""
     try:
-        canvas_offset(size, canvas)
+        if protocol.canvas is not None:
+            canvas_offset(size, protocol.canvas)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 

@@ -8,7 +8,13 @@ import pytest
 from sdnjax.ops import adaptive_max_pool, random_walk_step, transition_rows
 from sdnjax.ops.random_walk import propagate
 
-SHAPES = [((7, 5), (7, 5)), ((9, 13), (4, 5)), ((17, 6), (5, 6)), ((8, 8), (4, 2)), ((3, 4), (5, 7))]
+SHAPES = [
+    ((7, 5), (7, 5)),
+    ((9, 13), (4, 5)),
+    ((17, 6), (5, 6)),
+    ((8, 8), (4, 2)),
+    ((3, 4), (5, 7)),
+]
 
 
 def pooled(x, shape, g):
@@ -160,7 +166,7 @@ def test_the_first_walk_keeps_equal_mu_and_beta_equal(x64):
 
 
 def test_a_constant_map_stays_and_rows_sum_to_one(x64):
-    psi, y, seed, *_ = map(jnp.asarray, operands())
+    psi, y, *_ = map(jnp.asarray, operands())
     constant = jnp.ones(y.shape) * jnp.asarray([1.0, -2.0, 5.0]).reshape(1, 1, 1, 3)
     zero = jnp.zeros(())
     np.testing.assert_allclose(
