@@ -129,7 +129,11 @@ class Model:
 
     def build(self, num_classes: int, dtype: Any = None) -> nn.Module:
         """The Linen module; `dtype` in place of the settings', for float64."""
-        neck = {"neck": "sdn", **vars(self.neck)} if isinstance(self.neck, Neck) else None
+        neck: dict[str, Any] = {"neck": self.neck}
+        if isinstance(self.neck, Neck):
+            neck = {"neck": "sdn", **vars(self.neck)}
+            if self.name.startswith("difnet") and self.neck.operator == "none":
+                neck = {}  # there is no place even for a neck that does nothing
         return create_model(
             self.name,
             num_classes=num_classes,
@@ -141,5 +145,5 @@ class Model:
             like=self.like,
             dtype=dtype or jnp.dtype(self.dtype),
             difnet=self.difnet,
-            **({"neck": self.neck} if neck is None else neck),
+            **neck,
         )

@@ -110,7 +110,7 @@ def test_batches_of_the_recipe():
         batch = next(batches)
     black = -np.float32(data.mean) / np.float32(data.std)
     is_black = np.isclose(batch["image"], black, atol=1e-4).all(-1)
-    # shapes are 128 pixels a side: even at 1.4 something is left beyond.
+    # shapes are 96 pixels a side: even at 1.4 much is left beyond.
     assert is_black.mean(axis=(1, 2)).min() > 0.05
     assert (batch["label"][is_black] == 0).mean() > 0.95
     assert batch["image"].shape == (2, 200, 210, 3)
