@@ -15,6 +15,7 @@ import numpy as np
 from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Arrangement, Row, batch_norm, conv
+from sdnjax.errors import InputError
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.deeplab import DeepLabV2Classifier
 from sdnjax.models.difnet import DifNet
@@ -34,7 +35,13 @@ def settings(names: Collection[str]) -> dict[str, Any]:
 
 def rows(model: DifNet | EncoderDecoder) -> list[Row]:
     seeds = "model_sed." if isinstance(model, DifNet) else ""
-    rows = resnet(part(model, "backbone", ResNet), "backbone", seeds)
+    backbone = part(model, "backbone", ResNet)
+    if (backbone.strided, backbone.dilated) != ("1x1", "conv2"):
+        raise InputError(
+            "it is for networks whose backbone is DifNet's ResNet, here it is one with other "
+            "strides and dilations: name another table"
+        )
+    rows = resnet(backbone, "backbone", seeds)
     for i in range(len(part(model, "classifier", DeepLabV2Classifier).dilations)):
         rows += conv(f"classifier/seg{i + 1}", f"{seeds}layer5.conv2d_list.{i}", bias=True)
     if not isinstance(model, DifNet):

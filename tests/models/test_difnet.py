@@ -12,9 +12,12 @@ from jax.sharding import AxisType
 from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
+from sdnjax.inference.predictor import Predictor
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import DifNet, DifNetOptions, Model, create_model
 from sdnjax.models.difnet import Importance, difnet_resnet
 from sdnjax.models.summary import summarize
+from sdnjax.ops.normalization import Normalization
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 from sdnjax.training.sharding import to_global
 from tests.models.variables import random_variables
@@ -249,3 +252,16 @@ def test_one_device_and_eight():
     np.testing.assert_allclose(one[0], eight[0], rtol=2e-4)
     for a, b in zip(jax.tree.leaves(one[1]), jax.tree.leaves(eight[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
+
+
+def test_evaluation_reads_the_last_walk_and_not_the_scores(small):
+    """Whole pictures are resized from the network's own grid, of which the walks are the last."""
+    model, variables, *_ = small
+    picture = np.random.default_rng(5).integers(0, 256, (41, 65, 3), dtype=np.uint8)
+    normalization = Normalization((120.0,) * 3, (60.0,) * 3)
+    predictor = Predictor(model, Evaluation(), normalization)
+    (found,) = predictor.probabilities(predictor.place(variables), [picture])
+    outputs = jax.jit(lambda v, x: model.apply(v, x, train=False))(
+        variables, normalization(picture)[None]
+    )
+    np.testing.assert_allclose(found, jax.nn.softmax(outputs["logits"][0], axis=-1), atol=1e-4)
