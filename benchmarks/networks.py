@@ -22,11 +22,13 @@ def main():
     print("|---|---|---|")
     for name in options.names:
         cells = []
-        for neck in (None, "sdn"):
+        # DifNet has no place for a neck.
+        for neck in (None,) if name.startswith("difnet") else (None, "sdn"):
             whole = summarize(create_model(name, num_classes=options.classes, neck=neck), size)[0]
             cells.append((whole.parameters / 1e6, whole.multiply_adds / 1e9))
-        (p, m), (p_sdn, m_sdn) = cells
-        print(f"| `{name}` | {p:.2f} M, {p_sdn:.2f} M | {m:.1f} G, {m_sdn:.1f} G |", flush=True)
+        parameters = ", ".join(f"{p:.2f} M" for p, _ in cells)
+        multiply_adds = ", ".join(f"{m:.1f} G" for _, m in cells)
+        print(f"| `{name}` | {parameters} | {multiply_adds} |", flush=True)
 
 
 if __name__ == "__main__":

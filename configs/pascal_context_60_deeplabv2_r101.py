@@ -1,13 +1,12 @@
-"""DeepLabV2 R101 on Pascal Context (60 classes) as DifNet is trained.
+"""DeepLabV2 R101, on mmseg's ResNet, on Pascal Context (60 classes), by DifNet's schedule.
 
     python train.py configs/pascal_context_60_deeplabv2_r101.py --data.dir FOLDER
     python eval.py runs/pascal_context_60_deeplabv2_r101
 
-FOLDER holds VOC2010 with Pascal Context's labels, as they are or prepared. DifNet (Jiang et al.,
-NeurIPS 2018), Table 2, mIoU with background as a class: "Sim-Deeplab" 101, 43.6, DifNet-50 45.1,
-DifNet-101 46.0, neither a network of this library yet. Recipe, start and how this network differs
-from Sim-Deeplab as in `voc2012_aug_deeplabv2_r101.py`, 200 epochs of 4,998 images. Not run to the
-end by us.
+FOLDER holds VOC2010 with Pascal Context's labels, as they are or prepared. Recipe, start and how
+this network differs from DifNet's "Sim-Deeplab" as in `voc2012_aug_deeplabv2_r101.py`, 200 epochs
+of 4,998 images; the rows of DifNet's Table 2 are in `pascal_context_60_difnet_r101.py`. There is no
+published number for this file. Not run to the end by us.
 """
 
 from sdnjax.data.data_settings import Data

@@ -1,20 +1,20 @@
-"""DeepLabV2 R101 on VOC 2012 (augmented) as DifNet is trained: its data, schedule, baseline.
+"""DeepLabV2 R101, on mmseg's ResNet, on VOC 2012 (augmented), by DifNet's schedule.
 
     python convert.py from-torch configs/voc2012_aug_deeplabv2_r101.py resnet101.pth \
         --table torchvision_resnet --reinitialise classifier --model.stem v1
     python train.py configs/voc2012_aug_deeplabv2_r101.py --data.dir FOLDER --resume
     python eval.py runs/voc2012_aug_deeplabv2_r101
 
-FOLDER holds VOC2012 with the augmented labels, as they are or prepared. DifNet (Jiang et al.,
-NeurIPS 2018), Table 1, mIoU on val: "Sim-Deeplab" 101, a DeepLabV2 on a ResNet with other strides
-and dilations and another start of its classifier, 71.83 (72.26 with a CRF); DifNet-50 72.57,
-DifNet-101 73.22. Neither is a network of this library yet.
+FOLDER holds VOC2012 with the augmented labels, as they are or prepared. This is not the
+"Sim-Deeplab" of DifNet's Table 1 (Jiang et al., NeurIPS 2018), whose ResNet has other strides and
+dilations and whose classifier has another start: that is `voc2012_aug_sim_deeplab_r101.py`. There
+is no published number for this file.
 
 Recipe: crops of 321×321, scale 0.5 to 1.4, mirror, no other distortion; 200 epochs of 10,582 images
-in batches of 16; SGD with momentum 0.9 and weight decay 5e-4; the released code's rate, 2.5e-4
-times 10 on every parameter, poly 0.9; values 0-255 less a mean. That code feeds blue first, Caffe's
-order; here red comes first, as in everything else, with the same mean for each colour. It also pads
-labels with background; here they are padded with void. Not run to the end by us.
+in batches of 16; SGD with momentum 0.9 and weight decay 5e-4; DifNet's rate, 2.5e-3 on every
+parameter, poly 0.9; values 0-255 less a mean. Pictures are padded with the mean and labels with
+void, mmsegmentation's way, where DifNet's own recipe (`data.recipe difnet`) has black and
+background. Not run to the end by us.
 """
 
 from sdnjax.data.data_settings import Data

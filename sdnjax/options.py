@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NoReturn, TypeVar
 
 from sdnjax.errors import InputError, did_you_mean
@@ -83,7 +83,8 @@ def apply_overrides(config: T, arguments: argparse.Namespace) -> T:
     """`config` with the settings that the command line named, types checked.
 
     Raises InputError also for a setting that has no effect beside the others: a section says
-    so in its method `unused() -> {field: reason}`, if it has one.
+    so in its method `unused() -> {field: reason}`, if it has one, of a field or, by "part.field",
+    of one inside it.
     """
     given = vars(arguments)
     changes = {
@@ -91,12 +92,13 @@ def apply_overrides(config: T, arguments: argparse.Namespace) -> T:
         for s in settings(config)
         if s.key in given
     }
-    changed = _replace(config, changes)
+    changed = replaced(config, changes)
     for key in changes:
-        section, name = _section_of(changed, key)
-        reasons = section.unused() if hasattr(section, "unused") else {}
-        if name in reasons:
-            raise InputError(f"--{key} has no effect: {reasons[name]}")
+        for section, name in _sections_of(changed, key):
+            reasons = section.unused() if hasattr(section, "unused") else {}
+            reason = reasons.get(name, reasons.get(name.partition(".")[0]))
+            if reason is not None:
+                raise InputError(f"--{key} has no effect: {reason}")
     return changed
 
 
@@ -110,22 +112,25 @@ def _words(s: Setting) -> Any:
     return s.type
 
 
-def _section_of(config: Any, key: str) -> tuple[Any, str]:
-    *path, name = key.split(".")
-    for part in path:
+def _sections_of(config: Any, key: str) -> Iterator[tuple[Any, str]]:
+    """The sections that a setting lies in, and what is left of its key there."""
+    while True:
+        yield config, key
+        part, _, key = key.partition(".")
+        if not key:
+            return
         config = config[int(part)] if part.isdecimal() else getattr(config, part)
-    return config, name
 
 
-def _replace(config: T, changes: dict[str, Any]) -> T:
-    """`config` with all changes at once: settings are checked against each other."""
+def replaced(config: T, changes: dict[str, Any]) -> T:
+    """`config` with values of dotted keys, all at once: settings are checked against each other."""
     own = {k: v for k, v in changes.items() if "." not in k}
     for name in dict.fromkeys(k.partition(".")[0] for k in changes if "." in k):
         inner = {k.partition(".")[2]: v for k, v in changes.items() if k.startswith(name + ".")}
         if isinstance(config, tuple):
-            own[name] = _replace(config[int(name)], inner)
+            own[name] = replaced(config[int(name)], inner)
         else:
-            own[name] = _replace(getattr(config, name), inner)
+            own[name] = replaced(getattr(config, name), inner)
     if not own:
         return config
     if isinstance(config, tuple):

@@ -25,7 +25,10 @@ from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 EVALUATION = ("evaluation",)
 PREDICTION = tuple(
     f"evaluation.{key}"
-    for key in ("mode", "resize_to", "window", "stride", "small", "scales", "flip", "size_multiple")
+    for key in (
+        *("mode", "resize_to", "canvas", "window", "stride", "small"),
+        *("scales", "flip", "size_multiple"),
+    )
 )
 PICTURES = (
     *("data.mean", "data.std", "data.on_bad_image", "data.exif_orientation", "data.max_pixels"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import operator
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model
 from sdnjax.models.families import likes
+from sdnjax.options import replaced
 from sdnjax.training.checkpoints import CheckpointWriter
 
 
@@ -104,12 +105,13 @@ def like_the_source(
         return experiment, {}
     wanted = table.settings(names)
     changed = {
-        k: v for k, v in wanted.items() if k not in model.unused() and getattr(model, k) != v
+        k: v
+        for k, v in wanted.items()
+        if k.partition(".")[0] not in model.unused() and operator.attrgetter(k)(model) != v
     }
     if "like" in changed and changed["like"] not in likes(model.name):
         return experiment, {}  # a table for other networks, which `load` will say
-    model = dataclasses.replace(model, **changed)
-    return dataclasses.replace(experiment, model=model), changed
+    return replaced(experiment, {f"model.{k}": v for k, v in changed.items()}), changed
 
 
 def write_torch(

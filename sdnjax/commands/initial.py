@@ -78,12 +78,21 @@ def first_state(
 def _check_details(experiment: Experiment, path: Path, source: Path) -> None:
     """InputError if the weights are of a network that has the same leaves and other details."""
     model, there = experiment.model, describe(path)["experiment"].get("model")
-    if isinstance(model, Model) and isinstance(there, dict) and "like" not in model.unused():
-        theirs = there.get("like", "mmseg")
-        if there.get("name") == model.name and theirs != model.like:
+    if not isinstance(model, Model) or not isinstance(there, dict):
+        return
+    if there.get("name") != model.name:
+        return
+    colours = there.get("difnet", {}).get("preprocessing", "rgb")
+    details = {
+        "like": (there.get("like", "mmseg"), model.like),
+        "difnet": (colours, model.difnet.preprocessing),
+    }
+    for part, (theirs, ours) in details.items():
+        if part not in model.unused() and theirs != ours:
+            key = "model.difnet.preprocessing" if part == "difnet" else f"model.{part}"
             raise InputError(
-                f"init_from: {source} is a network with model.like {theirs}, here it is "
-                f"{model.like}: ask for --model.like {theirs}"
+                f"init_from: {source} is a network with {key} {theirs}, here it is {ours}: ask for "
+                f"--{key} {theirs}"
             )
 
 

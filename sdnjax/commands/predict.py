@@ -19,6 +19,7 @@ from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
+from sdnjax.inference.scoring import check_canvas
 from sdnjax.visualize import legend, overlay, save_png, shown, undrawable
 
 # What is written for a picture, the labels or what takes their place first.
@@ -79,6 +80,7 @@ def predict_pictures(
     written: list[Path] = []
     failures: list[str] = []
     for name, image in _read(files, data.on_bad_image, failures, own_pixels(data, server)):
+        check_canvas(image.shape[:2], experiment.evaluation, name)
         extras = [extra_inputs(predictor.extras, image, data)]
         file = out / (name + endings[0])
         if format == "probabilities":

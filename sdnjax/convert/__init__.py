@@ -12,7 +12,7 @@ and, if it needs them,
     adapt(model, state)        (state, notes): what no row can say, such as resizing position
                                embeddings; the notes are reported. Tensors are read by `as_array`
     settings(names)            settings of `Model` that the network must have for the weights of a
-                               file with these names: {"like": "timm"}
+                               file with these names: {"like": "timm"}; keys may have dots
     constants(model)           tensors beside those of the rows that the original's strict
                                loading wants
     around(classes, palette)   what the original's own loaders want in a .pth beside the state dict

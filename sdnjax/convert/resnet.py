@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sdnjax.convert.rows import Row, batch_norm, conv
-from sdnjax.models.backbones.resnet import STAGE_BLOCKS, ResNet
+from sdnjax.models.backbones.resnet import ResNet
 
 
 def resnet(model: ResNet, variable: str, prefix: str = "") -> list[Row]:
@@ -17,7 +17,7 @@ def resnet(model: ResNet, variable: str, prefix: str = "") -> list[Row]:
         rows += conv(f"{variable}/stem1/conv", f"{prefix}conv1")
         rows += batch_norm(f"{variable}/stem1/bn", f"{prefix}bn1")
     convs = 2 if model.depth < 50 else 3
-    for stage, blocks in enumerate(STAGE_BLOCKS[model.depth], start=1):
+    for stage, blocks in enumerate(model.stage_blocks, start=1):
         for b in range(blocks):
             ours, theirs = f"{variable}/layer{stage}_{b}", f"{prefix}layer{stage}.{b}"
             for i in range(1, convs + 1):

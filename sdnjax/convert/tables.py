@@ -8,6 +8,7 @@ from typing import Any
 
 from sdnjax.convert import (
     augreg_vit,
+    difnet,
     efficientnet_lite,
     hf_maskformer,
     hf_resnet,
@@ -40,6 +41,8 @@ OF_FAMILY: dict[str, ModuleType] = {
     "ocrnet": mmseg_ocr,
     "deeplabv3plus": mmseg_deeplab,
     "deeplabv2": torchvision_resnet,
+    "difnet": difnet,
+    "sim-deeplab": difnet,
     "segmenter": mmseg_segmenter,
     "segformer": mmseg_segformer,
     "maskformer": hf_maskformer,

@@ -1,4 +1,7 @@
-"""torchvision's ResNets into the backbone of a network (stem="v1"); its classifier is left."""
+"""torchvision's ResNets into the backbone of a network (stem="v1"), and into both of DifNet's.
+
+torchvision's own classifier is left.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row
 from sdnjax.models.backbones.resnet import ResNet
+from sdnjax.models.difnet import DifNet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 
 IGNORED = (".num_batches_tracked", "fc.weight", "fc.bias")
@@ -20,5 +24,8 @@ def settings(names: Collection[str]) -> dict[str, Any]:
     return {"stem": "v1c" if deep else "v1"}
 
 
-def rows(model: EncoderDecoder) -> list[Row]:
-    return resnet(part(model, "backbone", ResNet), "backbone")
+def rows(model: EncoderDecoder | DifNet) -> list[Row]:
+    rows = resnet(part(model, "backbone", ResNet), "backbone")
+    if isinstance(model, DifNet):
+        rows += resnet(model.similarity, "similarity")
+    return rows

@@ -59,6 +59,11 @@ class Data:
     crop_size: tuple[int, int] = setting(
         (96, 96), "height,width of a training crop in pixels", least=1
     )
+    recipe: Literal["mmseg", "difnet"] = setting(
+        "mmseg",
+        "how a training example is made: mmsegmentation's way, by the settings below; or DifNet's: "
+        "mirror, one of the scales .5, .6, … 1.4 by PIL, crop, black and class 0 beyond a picture",
+    )
     base_size: tuple[int, int] | None = setting(
         None,
         "long,short edges that an image is fitted into before the random scale, keeping its "
@@ -146,7 +151,9 @@ class Data:
         for key in ("mean", "std"):
             fits = len(getattr(self, key)) == self.channels
             self._require(key, fits, f"be {self.channels} numbers, one for each of data.channels")
-        if self.photometric and self.channels != 3:
+        if self.recipe == "difnet" and self.augment_on == "device":
+            raise InputError("data.augment_on: data.recipe difnet is for the host")
+        if self.photometric and self.channels != 3 and self.recipe == "mmseg":
             n = self.channels
             raise InputError(f"data.photometric distorts red, green, blue: false with {n} channels")
         if self.augment_on == "device" and self.channels != 3:
@@ -158,6 +165,13 @@ class Data:
             "on_bad_image", self.on_bad_image in ("raise", "skip"), "be 'raise' or 'skip'"
         )
         self._require("workers", self.workers >= 1, "be at least 1")
+
+    def unused(self) -> dict[str, str]:
+        """The settings that have no effect beside the others, and why."""
+        if self.recipe == "mmseg":
+            return {}
+        others = ("base_size", "scale_range", "max_class_share", "photometric")
+        return dict.fromkeys(others, f"data.recipe is {self.recipe}")
 
     @property
     def pixels(self) -> Pixels:

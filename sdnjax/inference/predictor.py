@@ -35,7 +35,8 @@ Extras = Sequence[Mapping[str, np.ndarray]]
 class Predictor:
     """Predicts with one network by one protocol.
 
-    Every picture is seen at each scale, as it is and mirrored; logits are resized to the picture's
+    A picture is put on the protocol's canvas first, if there is one, and its middle is taken out
+    last. It is seen at each scale, as it is and mirrored; logits are resized to the picture's
     own size, normalised, and the probabilities are averaged. Pictures are resized as floats by
     `resize_bilinear`: half-pixel centres, no antialiasing. OpenCV's bilinear resizing of uint8
     images, which mmsegmentation uses, is the same up to its rounding to whole grey levels.
@@ -52,8 +53,8 @@ class Predictor:
     **Memory.** Output is made in strips of at most 128 rows and 32 MiB of probabilities. With
     sliding windows, each scale and mirror keeps `(window height + 2 strips) · scaled width · K`
     sums of logits: whatever the picture's height. Of whole pictures, one scale's `scores` are held
-    at a time, on the network's own grid (its `logits` if it returns no scores), and at several
-    scales the probabilities of the picture.
+    at a time, on the network's own grid (the output that the network's `logits_from` names, or its
+    `logits` if there is none), and at several scales the probabilities of the picture.
 
     Works on this process's devices: a batch that divides over them is split, any other
     runs on the first. Parameters are given at each call, so the compiled functions serve
@@ -71,6 +72,7 @@ class Predictor:
         self._protocol, self._normalization = protocol, normalization
         self._network_name = type(network).__name__
         self._align_corners = getattr(network, "align_corners", False)
+        self._logits_from = getattr(network, "logits_from", "scores")
         inputs = inputs_of(network)
         self.extras = tuple(name for name in inputs if name != "picture")
         self.compilations: collections.Counter[str] = collections.Counter()
@@ -102,7 +104,7 @@ class Predictor:
                 )
             else:
                 # What they are resized from, if the network tells, takes a fraction of the memory.
-                logits = outputs.get("scores", logits).astype(jnp.float32)
+                logits = outputs.get(self._logits_from, logits).astype(jnp.float32)
             return logits.reshape(protocol.batch_size, -1, *logits.shape[1:])
 
         self._logits_of = logits_of
@@ -177,6 +179,7 @@ class Predictor:
 
         Raises: InputError from the network, of a picture that it cannot take.
         """
+        size = self._protocol.canvas or size
         for scale in self._protocol.scales:
             seen = scaled_size(size, scale, self._protocol.resize_to)
             if self._protocol.mode == "slide" and self._protocol.small == "enlarge":
@@ -192,14 +195,22 @@ class Predictor:
     ) -> list[np.ndarray]:
         """What `of_strip` makes of the strips, put together for each picture."""
         inputs = self._inputs(pictures, extras)
-        height, width = pictures[0].shape[:2]
+        own = height, width = pictures[0].shape[:2]
+        above, left = 0, 0
+        if self._protocol.canvas is not None:
+            height, width = self._protocol.canvas
+            above, left = canvas_offset(own, self._protocol.canvas)
+            inputs = {
+                name: [on_canvas(x, (height, width), 0 if name == "image" else -1) for x in arrays]
+                for name, arrays in inputs.items()
+            }
         found: Any = None
         for top, bottom, total in self._strips(variables, inputs):
             strip = np.asarray(of_strip(total))[: len(pictures), : bottom - top, :width]
             if found is None:
                 found = np.empty((len(pictures), height, *strip.shape[2:]), strip.dtype)
             found[:, top:bottom] = strip
-        return list(found)
+        return list(found[:, above : above + own[0], left : left + own[1]])
 
     def _inputs(
         self, pictures: Sequence[np.ndarray], extras: Extras
@@ -327,6 +338,28 @@ class Predictor:
         windows |= {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name in self.extras}
         logits_of = functools.partial(self._logits_of, size=window)
         return jax.eval_shape(logits_of, variables, windows)
+
+
+def canvas_offset(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+    """The row and the column of a canvas where a picture in its middle begins; halves to even.
+
+    Raises: InputError for a picture that is larger.
+    """
+    (height, width), (high, wide) = size, canvas
+    if height > high or width > wide:
+        raise InputError(
+            f"{width}×{height} pixels are more than evaluation.canvas {high},{wide} holds; "
+            "evaluation.canvas none does without"
+        )
+    return round((high - height) / 2), round((wide - width) / 2)
+
+
+def on_canvas(x: np.ndarray, canvas: tuple[int, int], beyond: int) -> np.ndarray:
+    """A picture `[H, W, …]` in the middle of an array of another height and width."""
+    top, left = canvas_offset(x.shape[:2], canvas)
+    whole = np.full((*canvas, *x.shape[2:]), beyond, x.dtype)
+    whole[top : top + x.shape[0], left : left + x.shape[1]] = x
+    return whole
 
 
 def strip_height(height: int, row_bytes: int) -> int:

@@ -73,6 +73,13 @@ class Evaluation:
         (), "metrics of one's own, beside those above (sdnjax.metrics.Metric)"
     )
 
+    canvas: tuple[int, int] | None = setting(
+        None,
+        "height,width of a black canvas on whose middle an image is put first; a larger image is "
+        "an error; none: no canvas",
+        least=1,
+    )
+
     def __post_init__(self) -> None:
         check_types(self)
         pairs = zip(self.window, self.stride, strict=True)
@@ -82,6 +89,8 @@ class Evaluation:
             )
         if not self.scales:
             raise InputError("evaluation.scales is empty: 1 is an image's own size")
+        if self.canvas is not None and self.resize_to is not None:
+            raise InputError("evaluation.resize_to must be none beside evaluation.canvas")
         if self.resize_to is not None:
             long, short = self.resize_to
             if short < 1 or long < short:
@@ -180,7 +189,12 @@ def _at_scales(suffix: str, scales: tuple[float, ...]) -> dict[str, Evaluation]:
     }
 
 
-PROTOCOLS = _SINGLE_SCALE | _at_scales("_ms", MMSEG_SCALES) | _at_scales("_ms_sdn", SDN_SCALES)
+# DifNet's released code, which tests at one scale: VOC's images have at most 500 pixels a side.
+_DIFNET = {"voc2012_difnet": Evaluation(canvas=(505, 505), **_OTHERS)}
+
+PROTOCOLS = (
+    _SINGLE_SCALE | _DIFNET | _at_scales("_ms", MMSEG_SCALES) | _at_scales("_ms_sdn", SDN_SCALES)
+)
 
 
 def protocol(name: str) -> Evaluation:
@@ -189,7 +203,7 @@ def protocol(name: str) -> Evaluation:
     `ade20k`, `ade20k_slide512`, `ade20k_slide512_mmseg`, `cityscapes`, `cityscapes_slide769`,
     `cityscapes_slide768`, `cityscapes_slide768_mmseg`, `pascal_context` and `voc2012`, each with
     `_ms` (six scales and mirrors, mmsegmentation's) and `_ms_sdn` (seven, up to 2.0, the SDN
-    paper's).
+    paper's); and `voc2012_difnet`, images on a canvas, at one scale alone.
 
     Scores are of labels at their own size, and nothing is padded. Images are resized as floats,
     not rounded to uint8 as OpenCV does it there.
@@ -197,7 +211,7 @@ def protocol(name: str) -> Evaluation:
     Raises: InputError with the nearest name if there is none of this name.
     """
     if name not in PROTOCOLS:
-        single = f"; there are {', '.join(_SINGLE_SCALE)}"
+        single = f"; there are {', '.join(_SINGLE_SCALE | _DIFNET)}"
         raise unknown("unknown protocol", name, PROTOCOLS, otherwise=single)
     return PROTOCOLS[name]
 
@@ -218,6 +232,8 @@ def protocol_name(evaluation: Evaluation) -> str:
             parts.append(evaluation.small)
     elif evaluation.size_multiple > 1:
         parts.append(f"pad{evaluation.size_multiple}")
+    if evaluation.canvas is not None:
+        parts.append(f"canvas{_size(evaluation.canvas)}")
     if evaluation.resize_to is not None:
         parts.append(f"resize{_size(evaluation.resize_to)}")
     if evaluation.scales != (1.0,):

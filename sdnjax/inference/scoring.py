@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sdnjax.errors import InputError
-from sdnjax.inference.predictor import Predictor
+from sdnjax.inference.predictor import Predictor, canvas_offset
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.metrics import SegmentationMetrics
 
@@ -49,6 +49,7 @@ def evaluate(
     variables = predictor.place(variables)
     for group in groups_of_one_size(examples, protocol.batch_size):
         extras = [extras_of(e, predictor.extras) for e in group]
+        check_canvas(group[0].image.shape[:2], protocol, group[0].name)
         predictions = predictor.labels(variables, [e.image for e in group], extras)
         for example, prediction in zip(group, predictions, strict=True):
             metrics = metrics.update(example.label, prediction, example.name)
@@ -73,6 +74,15 @@ def empty_metrics(num_classes: int, protocol: Evaluation) -> SegmentationMetrics
         trimap_widths=protocol.trimap_widths,
         metrics=protocol.metrics,
     )
+
+
+def check_canvas(size: tuple[int, int], protocol: Evaluation, name: str) -> None:
+    """Raises InputError that names a picture which the protocol's canvas does not hold."""
+    try:
+        if protocol.canvas is not None:
+            canvas_offset(size, protocol.canvas)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def extras_of(example: LabelledImage, names: Iterable[str]) -> dict[str, np.ndarray]:

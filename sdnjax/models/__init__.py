@@ -2,6 +2,7 @@
 
 from sdnjax.models.context.ecrf import ECRF
 from sdnjax.models.context.non_local import NonLocal
+from sdnjax.models.difnet import DifNet, DifNetOptions
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.mask_classifier import MaskClassifier
 from sdnjax.models.model_settings import Model, Neck
@@ -10,6 +11,8 @@ from sdnjax.models.zoo import MODELS, create_model
 __all__ = [
     "ECRF",
     "MODELS",
+    "DifNet",
+    "DifNetOptions",
     "EncoderDecoder",
     "MaskClassifier",
     "Model",

@@ -19,6 +19,7 @@ from sdnjax.models.decoders.ocr import OCRHead
 from sdnjax.models.decoders.segformer import SegFormerHead
 from sdnjax.models.decoders.segmenter import MaskTransformer
 from sdnjax.models.decoders.semantic_fpn import SemanticFPNHead
+from sdnjax.models.difnet import DifNet, DifNetOptions, difnet_resnet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.layers import Classifier, Dtype, Head
 from sdnjax.models.mask_classifier import MaskClassifier
@@ -56,6 +57,7 @@ class Common:
     stem: Literal["v1", "v1c"]
     like: str
     dtype: Dtype
+    difnet: DifNetOptions = DifNetOptions()
 
     def dropout_or(self, default: float) -> float:
         """What was asked for, else the network's own."""
@@ -143,12 +145,58 @@ def deeplabv3plus(depth: int, common: Common) -> EncoderDecoder:
 
 
 def deeplabv2(depth: int, common: Common) -> EncoderDecoder:
-    """DeepLabV2 on mmseg's ResNet of output stride 8, without dropout or auxiliary head."""
+    """DeepLabV2 on mmseg's ResNet of output stride 8, without dropout or auxiliary head.
+
+    DifNet's "Sim-Deeplab" has another ResNet and another start; see `sim_deeplab`.
+    """
     return common.network(
         backbone=ResNet(depth, stem=common.stem, output_stride=8, dtype=common.dtype),
         classifier=DeepLabV2Classifier(
             common.num_classes, dropout=common.dropout_or(0.0), dtype=common.dtype
         ),
+    )
+
+
+def difnet(depth: int | tuple[int, int], common: Common) -> DifNet:
+    """DifNet on two ResNets of one depth; (18, 50) is the released code's hybrid.
+
+    Raises: InputError for a neck, context or refinement, which it has no place for.
+    """
+    for part in ("neck", "context", "refine"):
+        if getattr(common, part) is not None:
+            raise InputError(
+                f"{part} does not fit DifNet, whose walks take the place of what lies between "
+                "features and scores; use another network"
+            )
+    options = common.difnet
+    hybrid = isinstance(depth, tuple)
+    seeds, similarity = depth if isinstance(depth, tuple) else (depth, depth)
+    how: dict[str, Any] = {"bgr": options.preprocessing == "released", "dtype": common.dtype}
+    return DifNet(
+        backbone=difnet_resnet(seeds, blocks=(3, 2, 2, 2) if hybrid else None, **how),
+        classifier=_seed_head(common),
+        similarity=difnet_resnet(similarity, **how),
+        walks=options.walks,
+        align_corners=common.align_corners,
+    )
+
+
+def sim_deeplab(depth: int, common: Common) -> EncoderDecoder:
+    """DifNet's baseline: its ResNet and its seed head, nothing else."""
+    bgr = common.difnet.preprocessing == "released"
+    return common.network(
+        backbone=difnet_resnet(depth, bgr=bgr, dtype=common.dtype),
+        classifier=_seed_head(common),
+    )
+
+
+def _seed_head(common: Common) -> DeepLabV2Classifier:
+    return DeepLabV2Classifier(
+        common.num_classes,
+        common.difnet.dilations,
+        dropout=common.dropout_or(0.0),
+        dtype=common.dtype,
+        init_std=common.difnet.init_std,
     )
 
 

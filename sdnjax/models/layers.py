@@ -14,6 +14,18 @@ Dtype = Any
 
 # PyTorch's and mmseg's `kaiming_normal_(mode="fan_out")`.
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# PyTorch's own for convolutions and linear layers: U(±1/√fan_in).
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def torch_bias(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's own start of a bias, U(±1/√fan_in)."""
+    bound = fan_in**-0.5
+
+    def init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
 
 
 def conv(
@@ -26,6 +38,7 @@ def conv(
     bias: bool = False,
     dtype: Dtype = jnp.float32,
     kernel_init: nn.initializers.Initializer = kaiming_normal,
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros,
     name: str | None = None,
 ) -> nn.Conv:
     """A square convolution padded by `dilation · (kernel_size // 2)` on every side.
@@ -44,6 +57,7 @@ def conv(
         use_bias=bias,
         dtype=dtype,
         kernel_init=kernel_init,
+        bias_init=bias_init,
         name=name,
     )
 
@@ -156,9 +170,15 @@ class Head(nn.Module):
         return self.classifier(self.features(x, train=train), train=train)
 
 
-def max_pool_3x3(x: jax.Array) -> jax.Array:
-    """Max-pool 3×3, stride 2, padding 1 with −∞, sizes rounded down."""
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+def max_pool_3x3(x: jax.Array, *, ceil_mode: bool = False) -> jax.Array:
+    """Max-pool 3×3, stride 2, padding 1 with −∞; sizes are rounded down, or up with `ceil_mode`.
+
+    Rounded up, as PyTorch does it, n pixels give ⌈(n − 1)/2⌉ + 1: 8 are 5 instead of 4, 9 are 5
+    either way.
+    """
+    # An even size has one more window, which reaches one pixel further.
+    padding = [(1, 1 + int(ceil_mode and n % 2 == 0)) for n in x.shape[1:3]]
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
 
 
 def stage_outputs(features: Sequence[jax.Array], prefix: str) -> dict[str, jax.Array]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.errors import InputError, unknown
+from sdnjax.models.difnet import DifNetOptions
 from sdnjax.models.families import likes
 from sdnjax.models.zoo import check_name, check_part, create_model
 from sdnjax.ops.sdc import IMPLEMENTATIONS
@@ -95,6 +96,7 @@ class Model:
         "whoever trained the weights; convert.py sets it by its table",
     )
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
+    difnet: DifNetOptions = DifNetOptions()
 
     def __post_init__(self) -> None:
         if not isinstance(self.neck, Neck | nn.Module):
@@ -117,11 +119,21 @@ class Model:
             found["dropout"] = f"{self.name} has none"
         if not likes(self.name):
             found["like"] = f"{self.name} is the same everywhere"
+        if self.name.startswith("difnet"):
+            found["neck"] = f"{self.name} has no place for one"
+        elif self.name.startswith("sim-deeplab"):
+            found["difnet.walks"] = f"{self.name} has none"
+        else:
+            found["difnet"] = f"{self.name} is another network"
         return found
 
     def build(self, num_classes: int, dtype: Any = None) -> nn.Module:
         """The Linen module; `dtype` in place of the settings', for float64."""
-        neck = {"neck": "sdn", **vars(self.neck)} if isinstance(self.neck, Neck) else None
+        neck: dict[str, Any] = {"neck": self.neck}
+        if isinstance(self.neck, Neck):
+            neck = {"neck": "sdn", **vars(self.neck)}
+            if self.name.startswith("difnet") and self.neck.operator == "none":
+                neck = {}  # there is no place even for a neck that does nothing
         return create_model(
             self.name,
             num_classes=num_classes,
@@ -132,5 +144,6 @@ class Model:
             stem=self.stem,
             like=self.like,
             dtype=dtype or jnp.dtype(self.dtype),
-            **({"neck": self.neck} if neck is None else neck),
+            difnet=self.difnet,
+            **neck,
         )

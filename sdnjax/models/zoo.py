@@ -13,11 +13,12 @@ from flax import linen as nn
 from sdnjax.errors import InputError, unknown
 from sdnjax.models import families
 from sdnjax.models.backbones import mit, swin, vit
+from sdnjax.models.difnet import DifNetOptions
 from sdnjax.models.families import Common
 from sdnjax.models.layers import Dtype, EqualPartial
 from sdnjax.models.necks.sdn import SDN, SDNNeck
 
-MODELS: dict[str, tuple[Callable[[Any, Common], nn.Module], int | str]] = {
+MODELS: dict[str, tuple[Callable[[Any, Common], nn.Module], int | str | tuple[int, int]]] = {
     "fcn_r18-d8": (families.fcn, 18),
     "fcn_r34-d8": (families.fcn, 34),
     "fcn_r50-d8": (families.fcn, 50),
@@ -35,6 +36,9 @@ MODELS: dict[str, tuple[Callable[[Any, Common], nn.Module], int | str]] = {
     "deeplabv3plus_r101-d8": (families.deeplabv3plus, 101),
     "deeplabv2_r50-d8": (families.deeplabv2, 50),
     "deeplabv2_r101-d8": (families.deeplabv2, 101),
+    **{f"difnet_r{depth}-d8": (families.difnet, depth) for depth in (18, 34, 50, 101)},
+    "difnet_r18-r50-d8": (families.difnet, (18, 50)),
+    **{f"sim-deeplab_r{depth}-d8": (families.sim_deeplab, depth) for depth in (18, 34, 50, 101)},
     "maskformer_r50-d32": (families.maskformer, 50),
     "maskformer_r101-d32": (families.maskformer, 101),
     **{f"maskformer_swin-{size}": (families.maskformer, size) for size in swin.SIZES},
@@ -74,6 +78,7 @@ def create_model(
     stem: Literal["v1", "v1c"] = "v1c",
     like: Literal["mmseg", "timm", "augreg", "hf", "official"] = "mmseg",
     dtype: Dtype = jnp.float32,
+    difnet: DifNetOptions | None = None,
     guidance_channels: int | None = None,
     **sdn_options: Any,
 ) -> nn.Module:
@@ -90,14 +95,18 @@ def create_model(
         that the decoder reads.
       context: None or a module, `(features, train=…) → features`, before the classifier.
       refine: None or a module, `(scores, train=…) → scores`, before they are resized. Both may
-        name extra inputs; see `EncoderDecoder`. MaskFormer has a place for neither.
+        name extra inputs; see `EncoderDecoder`. MaskFormer has a place for neither, DifNet for
+        no neck either.
       dropout: of channels, before each classifier; throughout the decoder in MaskFormer; not in
-        the Segmenter. None for the network's own: 0.1, or 0 for OCRNet and DeepLabV2.
+        the Segmenter. None for the network's own: 0.1, or 0 for OCRNet, DeepLabV2 and DifNet.
       align_corners: for every resizing of scores; for OCRNet, between HRNet's branches too.
-      stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision); MaskFormer's is always "v1".
+      stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision); MaskFormer's and DifNet's
+        are always "v1".
       like: whose details the Segmenter has ("mmseg", "timm", "augreg", "hf", "official") and the
         SegFormer ("mmseg", "hf"); other networks are the same everywhere.
       dtype: of the computation; parameters, batch-norm statistics and logits are float32.
+      difnet: of DifNet and Sim-Deeplab, which walks, dilations, start and colours they
+        have; None for the released code's.
       guidance_channels, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
         kernel_size, dilation, similarity, boundary, reduction, stop_guidance_gradient,
         implementation.
@@ -107,6 +116,9 @@ def create_model(
         SDN, or a part that is no module or that the network has no place for.
     """
     check_name(name)
+    difnet = DifNetOptions() if difnet is None else difnet
+    if difnet != DifNetOptions() and not name.startswith(("difnet", "sim-deeplab")):
+        raise InputError(f"difnet: {name} is another network")
     if like != "mmseg" and like not in families.likes(name):
         fitting = ", ".join(families.likes(name)) or "mmseg"
         raise InputError(f"like: {name} can be like {fitting}, not {like}")
@@ -134,5 +146,6 @@ def create_model(
         stem=stem,
         like=like,
         dtype=dtype,
+        difnet=difnet,
     )
     return build(depth, common)

@@ -13,31 +13,38 @@ if TYPE_CHECKING:
     from sdnjax.ops.augment import augment_batch
     from sdnjax.ops.difference_conv import central_difference_conv
     from sdnjax.ops.diffusion import anisotropic_diffusion
+    from sdnjax.ops.random_walk import adaptive_max_pool, random_walk_step, transition_rows
     from sdnjax.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
     from sdnjax.ops.sdc import semantic_difference_conv, which_implementation
     from sdnjax.ops.similarity import similarity_maps
 
 __all__ = [
+    "adaptive_max_pool",
     "anisotropic_diffusion",
     "augment_batch",
     "central_difference_conv",
+    "random_walk_step",
     "resize_bicubic",
     "resize_bilinear",
     "resize_nearest",
     "semantic_difference_conv",
     "similarity_maps",
+    "transition_rows",
     "which_implementation",
 ]
 
 _HOME = {
+    "adaptive_max_pool": "random_walk",
     "anisotropic_diffusion": "diffusion",
     "augment_batch": "augment",
     "central_difference_conv": "difference_conv",
+    "random_walk_step": "random_walk",
     "resize_bicubic": "resize",
     "resize_bilinear": "resize",
     "resize_nearest": "resize",
     "semantic_difference_conv": "sdc",
     "similarity_maps": "similarity",
+    "transition_rows": "random_walk",
     "which_implementation": "sdc",
 }
 

@@ -21,7 +21,7 @@ from sdnjax.data.data_settings import Data
 from sdnjax.data.sources import label_space_of
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
-from sdnjax.models import Model, create_model
+from sdnjax.models import DifNetOptions, Model, create_model
 from sdnjax.models.backbones import mit, swin, vit
 from sdnjax.models.families import likes
 from sdnjax.training.sharding import data_mesh
@@ -85,6 +85,16 @@ slow = pytest.mark.slow
 # what it has beside them, the settings that the network must get.
 SOURCES = [
     ("mmseg_fcn", "fcn_r18-d8", (), mmseg, "", {}, {}),
+    pytest.param(
+        *("difnet", "difnet_r18-d8", (), plain, "module.", ones("model_dif.fc.weight")),
+        {"difnet": DifNetOptions(preprocessing="released")},
+        marks=slow,
+    ),
+    pytest.param(
+        *("difnet", "sim-deeplab_r18-d8", (), trainers, "", ones("fc.bias")),
+        {"difnet": DifNetOptions(preprocessing="released")},
+        marks=slow,
+    ),
     pytest.param("mmseg_fpn", "fpn_r18", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_ocr", "ocrnet_hr18s", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_deeplab", "deeplabv3plus_r18-d8", (), mmseg, "", {}, {}, marks=slow),
@@ -171,6 +181,8 @@ def test_a_file_of_the_source(tmp_path, table, network, missing, write, prefix, 
     model = load_experiment(run).model
     assert model == Model(name=network, **wanted)
     for key, value in changed.items():
+        if isinstance(value, DifNetOptions):
+            key, value = "difnet.preprocessing", value.preprocessing
         assert any(f"model.{key} is {value}" in line for line in lines), lines
     if prefix:
         assert any(f"prefix '{prefix}' removed" in line for line in lines), lines
@@ -242,6 +254,8 @@ NETWORKS = [
     pytest.param("ocrnet_hr18s", marks=slow),
     pytest.param("deeplabv3plus_r18-d8", marks=slow),
     pytest.param("deeplabv2_r50-d8", marks=slow),
+    pytest.param("difnet_r18-d8", marks=slow),
+    pytest.param("sim-deeplab_r50-d8", marks=slow),
     "segmenter_vit-t_mask",
     pytest.param("segmenter_vit-t_linear", marks=slow),
     "segformer_mit-b0",
@@ -257,7 +271,7 @@ def test_a_table_for_another_network_says_so(network):
     for name, table in TABLES.items():
         model = Model(name=network)
         wanted = table.settings(()) if hasattr(table, "settings") else {}
-        options = {k: v for k, v in wanted.items() if k not in model.unused()}
+        options = {k: v for k, v in wanted.items() if k not in model.unused() and "." not in k}
         if options.get("like", "mmseg") not in ("mmseg", *likes(network)):
             options = {}
         module = create_model(network, num_classes=3, **options)

@@ -41,7 +41,8 @@ MARGIN = 1e-4  # between the two largest mean probabilities; below it rounding m
 
 
 def test_names_and_settings():
-    assert set(PROTOCOLS) == {name + suffix for name in PUBLISHED for suffix in SUFFIXES}
+    names = {name + suffix for name in PUBLISHED for suffix in SUFFIXES}
+    assert set(PROTOCOLS) == names | {"voc2012_difnet"}  # tests/inference/test_canvas.py
     for name, (resize_to, window, stride) in PUBLISHED.items():
         for suffix, (scales, flip) in SUFFIXES.items():
             found = protocol(name + suffix)

@@ -3,6 +3,7 @@
 Everything random follows from (seed, epoch, index): the same triple gives the same crop on
 every machine, with values that differ by roundings between kinds of processors. The order is
 that of mmsegmentation's pipelines: scale, crop, flip, photometric distortion, normalise, pad.
+`data.recipe` may be DifNet's instead (`sdnjax.data.pipeline.difnet`).
 Differences, both deliberate: values stay real numbers, where mmsegmentation rounds to 8 bits
 after every stage, and labels are sampled at pixel centres, as images are, not at corners.
 """
@@ -50,7 +51,7 @@ def augment(
 
     Returns: `image` float32 [h, w, 3], normalised, and `label` int32 [h, w], for
       data.crop_size = (h, w), and `superpixels` int32 [h, w] if there are any; what lies
-      beyond a small image is 0 there, 255 and −1.
+      beyond a small image is 0 there, 255 and −1; under DifNet's recipe black, 0 and −1.
     """
     draws = np.asarray(draws)
     crop = sample(image, label, draws, data, superpixels)
@@ -101,7 +102,7 @@ def finisher(data: Data) -> Callable:
         corners: tf.Tensor, down: tf.Tensor, right: tf.Tensor, extent: tf.Tensor, draws: tf.Tensor
     ) -> tf.Tensor:
         image = weigh(corners, down, right)
-        if not data.photometric:
+        if not data.photometric or data.recipe == "difnet":
             return plain(image, extent)
         draws = tf.ensure_shape(draws, (10,))
         return last(draws, extent, *first(image, draws))

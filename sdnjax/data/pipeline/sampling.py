@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sdnjax.data.data_settings import Data
+from sdnjax.data.pipeline.difnet import difnet_crop
 from sdnjax.ops.labels import IGNORE
 
 DRAWS = 34
@@ -48,6 +49,11 @@ def sample(
 ) -> Crop:
     """Scales, crops and mirrors an example; only the pixels of the window are ever resized."""
     h, w = data.crop_size
+    if data.recipe == "difnet":
+        crop = difnet_crop(
+            image, label, draws[:4], data.crop_size, flip=data.flip, superpixels=superpixels
+        )
+        return _whole(*crop)
     size = random_size(label.shape, draws[0], data)
     top, left, height, width = window = random_window(label, size, draws[2:24], data)
     mirrored = data.flip and draws[1] < 0.5
@@ -81,6 +87,15 @@ def sample(
         padded(label, IGNORE),
         None if superpixels is None else padded(superpixels, -1),
     )
+
+
+def _whole(image: np.ndarray, label: np.ndarray, superpixels: np.ndarray | None) -> Crop:
+    """A crop whose pixels are final: each is its own four corners."""
+    h, w, channels = image.shape
+    corners = _aligned((4, h, w, channels))
+    corners[:] = image
+    down, right = np.zeros(h, np.float32), np.zeros(w * channels, np.float32)
+    return Crop(corners, down, right, np.array([h, w], np.int32), label, superpixels)
 
 
 def random_size(shape: tuple[int, int], draw: float, data: Data) -> tuple[int, int]:

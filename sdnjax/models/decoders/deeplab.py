@@ -9,25 +9,40 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sdnjax.models.layers import ConvBNReLU, Dtype, at_least_float32, conv
+from sdnjax.models.layers import (
+    ConvBNReLU,
+    Dtype,
+    at_least_float32,
+    conv,
+    kaiming_normal,
+    torch_bias,
+)
 from sdnjax.ops import resize_bilinear
 
 
 class DeepLabV2Classifier(nn.Module):
     """The sum of dilated 3×3 classifiers, `[B, h, w, C]` → scores `[B, h, w, K]`.
 
-    With the dilations 6, 12, 18, 24 this is the paper's ASPP-L on a ResNet. The convolutions have
-    biases; weights start from N(0, 0.01).
+    With the dilations 6, 12, 18, 24 this is DeepLabV2's ASPP-L on a ResNet, and on DifNet's ResNet
+    the seed head of DifNet and of the baseline that its paper calls Sim-Deeplab.
+
+    Attributes:
+      dilations: one convolution, with a bias, for each.
+      init_std: weights start from N(0, init_std), DeepLabV2's 0.01, and biases from 0. None is what
+        DifNet's released code starts from, where its network's own loop overwrites that 0.01:
+        N(0, √(2/(9K))), biases U(±1/√(9C)).
     """
 
     num_classes: int
     dilations: tuple[int, ...] = (6, 12, 18, 24)
     dropout: float = 0.0
     dtype: Dtype = jnp.float32
+    init_std: float | None = 0.01
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        std, zeros = self.init_std, nn.initializers.zeros
         scores = [
             conv(
                 self.num_classes,
@@ -35,7 +50,8 @@ class DeepLabV2Classifier(nn.Module):
                 dilation=dilation,
                 bias=True,
                 dtype=self.dtype,
-                kernel_init=nn.initializers.normal(0.01),
+                kernel_init=kaiming_normal if std is None else nn.initializers.normal(std),
+                bias_init=torch_bias(9 * x.shape[-1]) if std is None else zeros,
                 name=f"seg{i}",
             )(x)
             for i, dilation in enumerate(self.dilations, start=1)
