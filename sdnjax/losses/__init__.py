@@ -1,15 +1,30 @@
 """Losses: values that a configuration lists, and the functions of arrays behind them."""
 
+from sdnjax.losses.boundary_weighted import BoundaryWeighted
+from sdnjax.losses.class_weights import effective_number, inverse_log, shares_of
 from sdnjax.losses.cross_entropy import CrossEntropy, cross_entropy
+from sdnjax.losses.dice import Dice, Tversky
+from sdnjax.losses.focal import Focal
+from sdnjax.losses.lovasz import Lovasz
 from sdnjax.losses.maskformer import MaskMatching, maskformer_loss
 from sdnjax.losses.objective import Mean, Objective, total_loss
+from sdnjax.losses.ohem import Ohem
 
 __all__ = [
+    "BoundaryWeighted",
     "CrossEntropy",
+    "Dice",
+    "Focal",
+    "Lovasz",
     "MaskMatching",
     "Mean",
     "Objective",
+    "Ohem",
+    "Tversky",
     "cross_entropy",
+    "effective_number",
+    "inverse_log",
     "maskformer_loss",
+    "shares_of",
     "total_loss",
 ]

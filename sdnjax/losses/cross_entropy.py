@@ -9,8 +9,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from sdnjax.errors import InputError
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
+from sdnjax.losses.pixels import labelled, weights_of
 from sdnjax.ops.labels import IGNORE
 from sdnjax.settings import check_types, setting
 
@@ -32,6 +32,9 @@ class CrossEntropy:
         "PyTorch; none: 1",
         least=0,
     )
+    label_smoothing: float = setting(
+        0.0, "share of the target that all classes have alike, as in PyTorch", least=0, below=1
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -45,6 +48,7 @@ class CrossEntropy:
                 batch["label"],
                 normalize_by=self.normalize_by,
                 class_weights=self.class_weights,
+                label_smoothing=self.label_smoothing,
             )
         }
 
@@ -67,6 +71,8 @@ def cross_entropy_mean(
     ignore: int = IGNORE,
     normalize_by: Divisor = "valid_pixels",
     class_weights: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+    pixel_weights: jax.Array | None = None,
 ) -> Mean:
     """`−log softmax(logits)[label]`, summed, and the pixels to divide by.
 
@@ -81,31 +87,31 @@ def cross_entropy_mean(
         without any has loss 0; "all_pixels" by B·H·W, mmseg's rule.
       class_weights: K factors of the pixels' losses; "valid_pixels" then divides by the sum of
         the pixels' weights (PyTorch's and mmseg's definition).
+      label_smoothing: ε: the target is 1 − ε + ε/K at the label and ε/K at every other class, whose
+        terms have the weights of their own classes (PyTorch's definition).
+      pixel_weights: `[B, H, W]` factors of the pixels' losses; "valid_pixels" divides by their sum.
 
     Raises:
       ValueError: shapes that do not fit.
       InputError: another number of weights than there are classes.
     """
-    if logits.shape[:-1] != labels.shape:
-        raise ValueError(f"logits {logits.shape} and labels {labels.shape} differ in B, H or W")
-    valid = labels != ignore
-    index = jnp.where(valid, labels, 0).astype(jnp.int32)
-    log_probabilities = jax.nn.log_softmax(
-        logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1
-    )
-    picked = jnp.take_along_axis(log_probabilities, index[..., None], axis=-1)[..., 0]
+    scores, index, valid = labelled(logits, labels, ignore)
+    log_p = jax.nn.log_softmax(scores, axis=-1)
+    picked = -jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
+    losses, smooth, weights = picked, log_p, None
     if class_weights is not None:
-        if len(class_weights) != logits.shape[-1]:
-            raise InputError(
-                f"losses: {len(class_weights)} class_weights for {logits.shape[-1]} classes"
-            )
-        weights = jnp.asarray(class_weights, picked.dtype)[index]
-        total = -jnp.sum(jnp.where(valid, weights * picked, 0.0))
-        counted = jnp.sum(jnp.where(valid, weights, 0.0))
-        everything = jnp.asarray(labels.size, total.dtype)
-        return Mean(total, everything if normalize_by == "all_pixels" else counted)
-    total = -jnp.sum(jnp.where(valid, picked, 0.0))
+        classes = weights_of(class_weights, logits.shape[-1], scores.dtype)
+        weights = classes[index]
+        losses, smooth = weights * picked, classes * log_p
+    if label_smoothing:
+        losses = (1 - label_smoothing) * losses - label_smoothing * jnp.mean(smooth, axis=-1)
+    if pixel_weights is not None:
+        own = pixel_weights.astype(scores.dtype)
+        weights, losses = own if weights is None else weights * own, losses * own
+    total = jnp.sum(jnp.where(valid, losses, 0))
     if normalize_by == "all_pixels":
         return Mean(total, jnp.asarray(labels.size, total.dtype))
+    if weights is not None:
+        return Mean(total, jnp.sum(jnp.where(valid, weights, 0)))
     # A float count is exact to 2^24 pixels only; int32 to 2^31, a batch of 2000 megapixels.
     return Mean(total, jnp.sum(valid, dtype=jnp.int32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -28,6 +29,16 @@ def _stand_in(name: str) -> None:
     sys.modules[name] = module
 
 
+def mmseg_module(name: str) -> types.ModuleType:
+    """A module of mmseg, without what mmcv-lite lacks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _stand_in("mmcv._ext")
+        if importlib.util.find_spec("ftfy") is None:
+            _stand_in("ftfy")
+        return importlib.import_module(name)
+
+
 def mmseg_network(config: str | Mapping[str, Any], changes: Mapping[str, Any] = {}) -> Theirs:
     """An mmseg segmentor with random values.
 
@@ -39,10 +50,7 @@ def mmseg_network(config: str | Mapping[str, Any], changes: Mapping[str, Any] = 
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _stand_in("mmcv._ext")
-        if importlib.util.find_spec("ftfy") is None:
-            _stand_in("ftfy")
-        import mmseg.models
+        mmseg = mmseg_module("mmseg.models")
         from mmengine import Config
 
         if isinstance(config, str):

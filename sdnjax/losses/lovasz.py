@@ -1,0 +1,96 @@
+"""Lovász-softmax (Berman et al., 2018): a convex surrogate of 1 − IoU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from sdnjax.losses.objective import Batch, Mean, Outputs, output
+from sdnjax.losses.pixels import labelled, weights_of
+from sdnjax.settings import check_types, setting
+
+
+@dataclass(frozen=True)
+class Lovasz:
+    """The mean over classes of the Lovász extension of the Jaccard loss, of errors `|t − p|`.
+
+    mmsegmentation's `LovaszLoss`. Out of each image, the default here, the loss does not depend on
+    how a batch is divided over devices; `over="batch"` ranks all its pixels together.
+    """
+
+    weight: float = setting(1.0, "factor of the loss", least=0)
+    on: str = setting("logits", "output that is scored")
+    over: Literal["image", "batch"] = setting("image", "what pixels are ranked with")
+    classes: Literal["present", "all"] = setting(
+        "present", "classes of the mean: those in the labels, or all"
+    )
+    class_weights: tuple[float, ...] | None = setting(
+        None, "a factor for each class; none: 1", least=0
+    )
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
+        scores, index, valid = labelled(output(outputs, self.on), batch["label"])
+        classes = scores.shape[-1]
+        groups = scores.shape[0] if self.over == "image" else 1
+        p = jax.nn.softmax(scores, axis=-1).reshape(groups, -1, classes)
+        index = jnp.where(valid, index, -1).reshape(groups, -1)
+
+        def of_class(k: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
+            losses = jax.vmap(lovasz_extension, (0, 0, None))(p, index, k)
+            return losses, jnp.any(index == k, axis=-1)
+
+        # One class after the other: a sort needs several copies of what it sorts.
+        numbers = jnp.arange(classes, dtype=jnp.int32)
+        losses, present = lax.map(lambda x: of_class(*x), (numbers, jnp.moveaxis(p, -1, 0)))
+        weights = weights_of(self.class_weights, classes, scores.dtype)[:, None]
+        counts = present if self.classes == "present" else jnp.ones_like(present)
+        number = jnp.sum(counts, axis=0)
+        means = jnp.sum(jnp.where(counts, weights * losses, 0), axis=0) / jnp.maximum(number, 1)
+        # A group without any label has nothing to be wrong about.
+        labelled_groups = jnp.any(index >= 0, axis=-1)
+        total = jnp.sum(jnp.where(labelled_groups, means, 0))
+        return {"lovasz": Mean(total, jnp.sum(labelled_groups, dtype=jnp.int32))}
+
+
+@jax.custom_vjp
+def lovasz_extension(p: jax.Array, index: jax.Array, k: jax.Array) -> jax.Array:
+    """The loss of one class: p its probabilities `[N]`, index the labels `[N]`, negative for void,
+    k the class.
+
+    Errors are ranked, and each counts by what it adds to 1 − IoU if all larger ones are made.
+    """
+    return _with_slopes(p, index, k)[0]
+
+
+def _with_slopes(p: jax.Array, index: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The loss, and its derivative by p."""
+    own, valid = index == k, index >= 0
+    error = jnp.abs(own.astype(p.dtype) - p)
+    # Void pixels come last and are in no union.
+    key = jnp.where(valid, -error, jnp.inf)
+    place = jnp.arange(p.size, dtype=jnp.int32)
+    _, order, ranked_own, ranked_valid = lax.sort(
+        (key, place, own.astype(p.dtype), valid.astype(p.dtype)), num_keys=1
+    )
+    all_own = jnp.sum(ranked_own)
+    intersection = all_own - jnp.cumsum(ranked_own)
+    union = all_own + jnp.cumsum(ranked_valid - ranked_own)
+    jaccard = 1 - intersection / jnp.maximum(union, 1)
+    gain = jnp.diff(jaccard, prepend=jnp.zeros((1,), p.dtype)) * ranked_valid
+    # Back in the pixels' own order by another sort: cheaper than scattering.
+    _, gain = lax.sort((order, gain), num_keys=1)
+    return jnp.sum(error * gain), jnp.where(own, -gain, gain)
+
+
+def _backward(slopes: jax.Array, g: jax.Array) -> tuple[jax.Array, None, None]:
+    return g * slopes, None, None
+
+
+lovasz_extension.defvjp(_with_slopes, _backward)
