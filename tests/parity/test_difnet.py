@@ -48,8 +48,17 @@ def theirs(seeds, similarity=None, **how):
         return torch.nn.functional.cross_entropy(module(images), labels, ignore_index=255)
 
     found = Theirs(module, module, loss)
-    # With random values Ψ's inner products are thousands, and P is one node's alone: no test of it.
+    # Statistics of the network itself, or a hundred layers of random ones grow beyond what the
+    # softmax of inner products can bear in float32, there as here. And with Ψ of unit variance P
+    # is one node's alone: no test of it.
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     with torch.no_grad():
+        for norm in norms:
+            norm.momentum = 1.0
+        module.float().train()
+        module(torch.randn((2, 3, 65, 65), generator=torch.Generator().manual_seed(0)))
+        for norm in norms:
+            norm.momentum = 0.1
         for t in getattr(module, "walks", ()):
             getattr(module, f"diffuse{t}").bn.weight.mul_(0.3)
             getattr(module, f"diffuse{t}").bn.bias.mul_(0.3)
