@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from sdnjax.convert import difnet, load, to_torch, torchvision_resnet
+from sdnjax.convert.rows import to_ours
 from sdnjax.losses import cross_entropy
 from sdnjax.models import DifNetOptions, create_model
+from sdnjax.models.difnet import Importance
 from sdnjax.models.layers import max_pool_3x3
 from tests.parity.harness import (
     Theirs,
@@ -46,8 +48,17 @@ def theirs(seeds, similarity=None, **how):
         return torch.nn.functional.cross_entropy(module(images), labels, ignore_index=255)
 
     found = Theirs(module, module, loss)
-    # With random values Ψ's inner products are thousands, and P is one node's alone: no test of it.
+    # Statistics of the network itself, or a hundred layers of random ones grow beyond what the
+    # softmax of inner products can bear in float32, there as here. And with Ψ of unit variance P
+    # is one node's alone: no test of it.
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     with torch.no_grad():
+        for norm in norms:
+            norm.momentum = 1.0
+        module.float().train()
+        module(torch.randn((2, 3, 65, 65), generator=torch.Generator().manual_seed(0)))
+        for norm in norms:
+            norm.momentum = 0.1
         for t in getattr(module, "walks", ()):
             getattr(module, f"diffuse{t}").bn.weight.mul_(0.3)
             getattr(module, f"diffuse{t}").bn.bias.mul_(0.3)
@@ -191,3 +202,54 @@ def test_what_the_networks_start_from():
     seeds = jax.jit(lambda: plain.init(jax.random.key(0), images, train=False))()["params"]
     assert np.std(seeds["classifier"]["seg1"]["kernel"]) == pytest.approx(0.01, rel=0.02)
     assert not np.any(seeds["classifier"]["seg1"]["bias"])
+
+
+def modules():
+    """Each module here and there, its rows, and an input."""
+    rng = np.random.default_rng(0)
+    whole, parts = create_model("difnet_r18-d8", num_classes=K), theirs(18).module
+    rows = difnet.rows(whole)
+    scores, top = rng.normal(size=(2, 7, 9, K)), rng.normal(size=(2, 7, 9, 512))
+    return {
+        "importance": (Importance(), parts.mask_layer, rows, "importance", "mask_layer.", scores),
+        "classifier": (
+            *(whole.classifier, parts.model_sed.layer5, rows, "classifier"),
+            *("model_sed.layer5.", top),
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["importance", "classifier"])
+@pytest.mark.parametrize("train", [False, True])
+def test_a_module_by_itself(name, train):
+    """float32: values, gradients of all parameters and of the input within 2e-5."""
+    ours, other, rows, path, prefix, x = modules()[name]
+    other.float().train(train)
+    state = state_dict(other)
+    rows = [row for row in rows if f"/{path}/" in row.variable]
+    leaves = {r.variable.split("/", 1)[0]: {} for r in rows}
+    for row in rows:
+        kind, _, *inner = row.variable.split("/")
+        leaves[kind][tuple(inner)] = to_ours(row, state[row.tensor.removeprefix(prefix)])
+    variables = {kind: unflatten_dict(flat) for kind, flat in leaves.items()}
+    x = x.astype(np.float32)
+    there = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
+    y = other(there)
+    g = np.random.default_rng(1).normal(size=(*x.shape[:3], y.shape[1])).astype(np.float32)
+    y.backward(torch.from_numpy(g).permute(0, 3, 1, 2))
+
+    def apply(params, x):
+        found = ours.apply({**variables, "params": params}, x, train=train, mutable=["batch_stats"])
+        return found[0]
+
+    with jax.default_matmul_precision("highest"):
+        value, pullback = jax.vjp(apply, variables["params"], jnp.asarray(x))
+        gradient, of_input = pullback(jnp.asarray(g))
+    assert relative(value, y.detach().permute(0, 2, 3, 1).numpy()) < 2e-5
+    assert relative(of_input, there.grad.permute(0, 2, 3, 1).numpy()) < 2e-5
+    flat, found = flatten_dict(gradient), dict(other.named_parameters())
+    for row in rows:
+        kind, _, *inner = row.variable.split("/")
+        if kind == "params":
+            expected = to_ours(row, found[row.tensor.removeprefix(prefix)].grad.numpy())
+            assert relative(flat[tuple(inner)], expected) < 2e-5, row
