@@ -1,5 +1,6 @@
 """Losses: values that a configuration lists, and the functions of arrays behind them."""
 
+from sdnjax.losses.active_boundary import ActiveBoundary
 from sdnjax.losses.boundary_weighted import BoundaryWeighted
 from sdnjax.losses.class_weights import effective_number, inverse_log, shares_of
 from sdnjax.losses.cross_entropy import CrossEntropy, cross_entropy
@@ -11,6 +12,7 @@ from sdnjax.losses.objective import Mean, Objective, total_loss
 from sdnjax.losses.ohem import Ohem
 
 __all__ = [
+    "ActiveBoundary",
     "BoundaryWeighted",
     "CrossEntropy",
     "Dice",

@@ -1,0 +1,153 @@
+"""Active boundary loss (Wang et al., AAAI 2022): predicted boundaries move to the true ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from sdnjax.losses.objective import Batch, Mean, Outputs, output
+from sdnjax.ops.bands import channel_sum
+from sdnjax.ops.distance import distance_to
+from sdnjax.ops.labels import IGNORE
+from sdnjax.ops.neighbours import shift, weighted_sum
+from sdnjax.settings import check_types, setting
+
+# Down, up, left, right, then the diagonals: of equally near ones the first is the target.
+DIRECTIONS = ((1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1))
+# A boundary lies where KL is above one of these; they go far beyond what float32 can reach.
+_THRESHOLDS = np.asarray(1e-5 * 1.2 ** np.arange(128), np.float32)
+
+
+@dataclass(frozen=True)
+class ActiveBoundary:
+    """Cross-entropy of eight directions at each predicted boundary pixel.
+
+    The target is the one that leads nearest to a true boundary. Predicted boundaries are where
+    neighbouring distributions differ most, `KL(P(p) ‖ P(p + d))` for the lower and the right
+    neighbour: a hundredth of the pixels. The released code takes them out of the whole batch
+    together (`budget="batch"`), so that images compete; here each image has its own. It is used
+    beside cross-entropy and Lovász, not alone.
+    """
+
+    weight: float = setting(1.0, "factor of the loss", least=0)
+    on: str = setting("logits", "output that is scored")
+    budget: Literal["image", "batch"] = setting(
+        "image",
+        "a share of each image's pixels, or of one image's for the whole batch, as released",
+    )
+    share: float = setting(0.01, "of the pixels that may be predicted boundary", above=0, most=1)
+    farthest: float = setting(20.0, "pixels from which on a distance weighs no more", above=0)
+    smoothing: float = setting(0.2, "of the target, shared by all directions", least=0, below=1)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
+        scores = output(outputs, self.on)
+        log_p = jax.nn.log_softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
+        constant = lax.stop_gradient(log_p)
+        distance = jnp.maximum(jnp.floor(distance_to(true_boundary(batch["label"])) - 1), 0)
+        target = nearest_direction(distance)
+        moves = predicted_boundary(constant, self.share, self.budget) & (target < len(DIRECTIONS))
+        # An image without a true boundary has nowhere to go.
+        moves &= jnp.isfinite(distance)
+
+        directions = jax.nn.log_softmax(divergences(log_p, constant), axis=-1)
+        rest = self.smoothing / len(DIRECTIONS)
+        aim = jnp.take_along_axis(
+            directions, jnp.minimum(target, len(DIRECTIONS) - 1)[..., None], axis=-1
+        )[..., 0]
+        losses = -(rest * jnp.sum(directions, -1) + (1 - self.smoothing - rest) * aim)
+        weights = jnp.minimum(distance, self.farthest).astype(losses.dtype) / self.farthest
+        total = jnp.sum(jnp.where(moves, weights * losses, 0))
+        return {"active_boundary": Mean(total, jnp.sum(moves, dtype=jnp.int32))}
+
+
+def true_boundary(labels: jax.Array, ignore: int = IGNORE) -> jax.Array:
+    """Pixels unlike their lower or right neighbour, and void ones: `[B, H, W]` → booleans."""
+    lower = jnp.pad(labels[:, 1:] != labels[:, :-1], ((0, 0), (0, 1), (0, 0)))
+    right = jnp.pad(labels[:, :, 1:] != labels[:, :, :-1], ((0, 0), (0, 0), (0, 1)))
+    return lower | right | (labels == ignore)
+
+
+def predicted_boundary(log_p: jax.Array, share: float, budget: str) -> jax.Array:
+    """Where neighbouring distributions differ most, widened by a pixel: booleans `[B, H, W]`.
+
+    The threshold is the first of `1e-5 · 1.2^k` above which at most a share of an image's pixels
+    lies, of each image or of the batch.
+    """
+    p = jnp.exp(log_p)
+
+    def divergence(offset: tuple[int, int]) -> jax.Array:
+        there = channel_sum(p * (log_p - shift(log_p, offset)))
+        inside = shift(jnp.ones_like(there), offset)
+        return jnp.where(inside > 0, there, 0)
+
+    kl = divergence((1, 0)) + divergence((0, 1))
+    b, h, w = kl.shape
+    most = share * h * w
+    axes = (1, 2) if budget == "image" else (0, 1, 2)
+    thresholds = jnp.asarray(_THRESHOLDS, kl.dtype)
+
+    def above(k: jax.Array) -> jax.Array:
+        return kl > thresholds[k].reshape(-1, 1, 1)
+
+    def too_many(k: jax.Array) -> jax.Array:
+        count = jnp.sum(above(k), axis=axes, keepdims=True, dtype=jnp.int32)
+        return jnp.broadcast_to((count > most).reshape(-1), (b,)) & (k < len(_THRESHOLDS) - 1)
+
+    k = jnp.zeros((b,), jnp.int32)
+    k = lax.while_loop(lambda k: jnp.any(too_many(k)), lambda k: k + too_many(k), k)
+    return lax.reduce_window(above(k), False, lax.bitwise_or, (1, 3, 3), (1, 1, 1), "SAME")
+
+
+def nearest_direction(distance: jax.Array) -> jax.Array:
+    """Which of `DIRECTIONS` leads to the least distance, 8 for staying: int32 `[B, H, W]`."""
+    far = jnp.asarray(1e5, distance.dtype)
+    padded = jnp.pad(distance, ((0, 0), (1, 1), (1, 1)), constant_values=far)
+    _, h, w = distance.shape
+    there = [padded[:, 1 + y : 1 + y + h, 1 + x : 1 + x + w] for y, x in (*DIRECTIONS, (0, 0))]
+    return jnp.argmin(jnp.stack(there, axis=-1), axis=-1).astype(jnp.int32)
+
+
+def divergences(log_p: jax.Array, constant: jax.Array) -> jax.Array:
+    """`KL(P(p + d) ‖ P(p))` of all eight directions, `[B, H, W, 8]`; no gradient to the neighbour.
+
+    Borders are repeated outwards.
+    """
+    edge = ((0, 0), (1, 1), (1, 1))
+    neighbour = jnp.pad(jnp.exp(constant), (*edge, (0, 0)), mode="edge")
+    entropy = jnp.pad(channel_sum(jnp.exp(constant) * constant), edge, mode="edge")
+    _, h, w, _ = log_p.shape
+    own = [entropy[:, 1 + y : 1 + y + h, 1 + x : 1 + x + w] for y, x in DIRECTIONS]
+    return jnp.stack(own, axis=-1) - _cross(log_p, neighbour)
+
+
+@jax.custom_vjp
+def _cross(log_p: jax.Array, neighbour: jax.Array) -> jax.Array:
+    """`Σ_c P_c(p + d) log P_c(p)`, `[B, H, W, 8]`; neighbour is padded by a pixel on every side."""
+    _, h, w, _ = log_p.shape
+    parts = (neighbour[:, 1 + y : 1 + y + h, 1 + x : 1 + x + w] for y, x in DIRECTIONS)
+    return jnp.stack([channel_sum(part * log_p) for part in parts], axis=-1)
+
+
+def _cross_fwd(
+    log_p: jax.Array, neighbour: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _cross(log_p, neighbour), (log_p, neighbour)
+
+
+def _cross_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    log_p, neighbour = residuals
+    # One pass over all eight directions: no map of K channels for each.
+    padded = jnp.pad(g, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    d = weighted_sum(neighbour, padded, DIRECTIONS)[:, 1:-1, 1:-1]
+    return d.astype(log_p.dtype), jnp.zeros_like(neighbour)
+
+
+_cross.defvjp(_cross_fwd, _cross_bwd)
