@@ -13,6 +13,7 @@ from flax import linen as nn
 from sdnjax.errors import InputError, unknown
 from sdnjax.models.difnet import DifNetOptions
 from sdnjax.models.families import likes
+from sdnjax.models.necks.sdn import Operator
 from sdnjax.models.zoo import check_name, check_part, create_model
 from sdnjax.ops.sdc import IMPLEMENTATIONS
 from sdnjax.ops.similarity import SIMILARITIES
@@ -27,9 +28,7 @@ class Neck:
     in the place of Eq. 5; see `sdnjax.ops.similarity_maps` and `semantic_difference_conv`.
     """
 
-    operator: Literal["sdc", "conv", "cdc", "none"] = setting(
-        "none", "operator of the SDN neck; none: no neck"
-    )
+    operator: Operator = setting("none", "operator of the SDN neck; none: no neck")
     kernel_size: int = setting(3, "taps on each side of the operator's kernel", least=1)
     dilation: int = setting(1, "spacing of the taps", least=1)
     similarity: (
@@ -61,6 +60,8 @@ class Neck:
             return {}
         names = ["similarity", "boundary", "guidance_channels", "stop_guidance_gradient"]
         names += ["implementation"]
+        if self.operator in ("apdc", "rpdc", "lbc"):
+            names += ["kernel_size"]
         if self.operator == "none":
             names += ["kernel_size", "dilation", "reduction"]
         return dict.fromkeys(names, f"model.neck.operator is {self.operator}")

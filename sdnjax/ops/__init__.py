@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdnjax.ops.augment import augment_batch
-    from sdnjax.ops.difference_conv import central_difference_conv
+    from sdnjax.ops.difference_conv import (
+        angular_difference_conv,
+        central_difference_conv,
+        local_binary_conv,
+        radial_difference_conv,
+    )
     from sdnjax.ops.diffusion import anisotropic_diffusion
     from sdnjax.ops.random_walk import adaptive_max_pool, random_walk_step, transition_rows
     from sdnjax.ops.resize import resize_bicubic, resize_bilinear, resize_nearest
@@ -20,9 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adaptive_max_pool",
+    "angular_difference_conv",
     "anisotropic_diffusion",
     "augment_batch",
     "central_difference_conv",
+    "local_binary_conv",
+    "radial_difference_conv",
     "random_walk_step",
     "resize_bicubic",
     "resize_bilinear",
@@ -37,7 +45,10 @@ _HOME = {
     "adaptive_max_pool": "random_walk",
     "anisotropic_diffusion": "diffusion",
     "augment_batch": "augment",
+    "angular_difference_conv": "difference_conv",
     "central_difference_conv": "difference_conv",
+    "local_binary_conv": "difference_conv",
+    "radial_difference_conv": "difference_conv",
     "random_walk_step": "random_walk",
     "resize_bicubic": "resize",
     "resize_bilinear": "resize",

@@ -12,6 +12,7 @@ from sdnjax.models import MODELS, Model, Neck, create_model
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.layers import BatchNorm
 from sdnjax.models.necks.sdn import SDN
+from sdnjax.ops import angular_difference_conv, local_binary_conv, radial_difference_conv
 from tests.models.small import small_network
 from tests.models.variables import random_variables
 
@@ -111,6 +112,30 @@ def test_operators_differ_once_fusion_lets_them_through(operator):
     else:
         cdc = conv - centre @ taps.sum(axis=0)
         assert np.abs(y - cdc)[:, 1:-1, 1:-1].max() > 0.1  # S weights the differences
+
+
+@pytest.mark.parametrize(
+    ("operator", "function"),
+    [
+        ("apdc", angular_difference_conv),
+        ("rpdc", radial_difference_conv),
+        ("lbc", local_binary_conv),
+    ],
+)
+def test_operators_of_the_same_family(operator, function):
+    """The neck's operator is the function of that name, dilated as the neck is."""
+    u = jnp.asarray(np.random.default_rng(0).normal(size=(1, 6, 7, 4)), jnp.float32)
+    sdn = SDN(operator=operator, dilation=2)
+    variables = sdn.init(jax.random.key(0), u, u)
+    kernel = variables["params"]["kernel"]
+    fusion = {"kernel": jnp.concatenate([jnp.zeros((4, 4)), jnp.eye(4)])[None, None]}
+    params = {"kernel": kernel, "fusion": {**fusion, "bias": jnp.zeros(4)}}
+    expected = function(u, kernel, dilation=2)
+    np.testing.assert_allclose(sdn.apply({"params": params}, u, u), expected, atol=1e-5)
+    with pytest.raises(InputError, match="is 3×3, not kernel_size=5"):
+        SDN(operator=operator, kernel_size=5).init(jax.random.key(0), u, u)
+    unused = Neck(operator=operator).unused()
+    assert {"similarity", "implementation", "kernel_size"} <= set(unused)
 
 
 def test_similarity_may_be_a_function_of_ones_own():

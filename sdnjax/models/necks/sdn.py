@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -14,11 +15,26 @@ from flax import linen as nn
 
 from sdnjax.errors import InputError
 from sdnjax.models.layers import Dtype, conv, kaiming_normal
-from sdnjax.ops import central_difference_conv, resize_bilinear, semantic_difference_conv
+from sdnjax.ops import (
+    angular_difference_conv,
+    central_difference_conv,
+    local_binary_conv,
+    radial_difference_conv,
+    resize_bilinear,
+    semantic_difference_conv,
+)
 from sdnjax.ops.sdc import Implementation
 from sdnjax.ops.similarity import Similarity
 
-Operator = Literal["sdc", "conv", "cdc", "none"]
+Operator = Literal["sdc", "conv", "cdc", "apdc", "rpdc", "lbc", "none"]
+# What each computes instead of SDC; none of them looks at the guidance.
+_WITHOUT_GUIDANCE: dict[str, Callable[..., jax.Array]] = {
+    "conv": functools.partial(central_difference_conv, theta=0.0),
+    "cdc": central_difference_conv,
+    "apdc": angular_difference_conv,
+    "rpdc": radial_difference_conv,
+    "lbc": local_binary_conv,
+}
 
 
 class SDN(nn.Module):
@@ -31,7 +47,8 @@ class SDN(nn.Module):
     Attributes:
       operator: "sdc", or the other rows of Table 3(a): "conv" (vanilla 3×3) and "cdc"
         (central difference with θ = 0.7), which do not look at the guidance, and "none",
-        the baseline, which returns U.
+        the baseline, which returns U; and of the same family "apdc" and "rpdc" (angular and
+        radial differences) and "lbc" (fixed binary filters), all of them 3×3.
       kernel_size, dilation: of the operator; Table 3(b).
       similarity, boundary: see `sdnjax.ops.semantic_difference_conv`. λ is a learnable
         positive scalar that starts at 1, stored as its logarithm.
@@ -63,7 +80,12 @@ class SDN(nn.Module):
         u = u.astype(self.dtype)
         x = u if self.reduction == 1 else conv(inner, 1, dtype=self.dtype, name="reduce")(u)
 
-        k = self.kernel_size
+        known = ("sdc", *_WITHOUT_GUIDANCE)
+        if self.operator not in known:
+            raise InputError(f"operator must be {', '.join(known)} or none, not {self.operator!r}")
+        k = 1 if self.operator == "lbc" else self.kernel_size
+        if self.operator in ("apdc", "rpdc", "lbc") and self.kernel_size != 3:
+            raise InputError(f"operator {self.operator} is 3×3, not kernel_size={self.kernel_size}")
         kernel = self.param("kernel", kaiming_normal, (k, k, inner, inner)).astype(self.dtype)
         if self.operator == "sdc":
             y = semantic_difference_conv(
@@ -77,11 +99,8 @@ class SDN(nn.Module):
                 stop_guidance_gradient=self.stop_guidance_gradient,
                 implementation=self.implementation,
             )
-        elif self.operator in ("conv", "cdc"):
-            theta = 0.7 if self.operator == "cdc" else 0.0
-            y = central_difference_conv(x, kernel, theta=theta, dilation=self.dilation)
         else:
-            raise InputError(f"operator must be sdc, conv, cdc or none, not {self.operator!r}")
+            y = _WITHOUT_GUIDANCE[self.operator](x, kernel, dilation=self.dilation)
 
         both = jnp.concatenate([u, y], axis=-1)
         fusion = conv(
