@@ -48,11 +48,14 @@ def theirs(seeds, similarity=None, **how):
         return torch.nn.functional.cross_entropy(module(images), labels, ignore_index=255)
 
     found = Theirs(module, module, loss)
-    # Statistics of the network itself, or a hundred layers of random ones grow beyond what the
-    # softmax of inner products can bear in float32, there as here. And with Ψ of unit variance P
-    # is one node's alone: no test of it.
+    # As in a trained network, branches are small beside what they are added to and statistics are
+    # the network's own: a hundred random layers magnify roundings, there as here. And with Ψ of
+    # unit variance P is one node's alone: no test of it.
     norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     with torch.no_grad():
+        for block in module.modules():
+            if isinstance(block, reference.Basic | reference.Bottle):
+                getattr(block, "bn3" if hasattr(block, "bn3") else "bn2").weight.mul_(0.3)
         for norm in norms:
             norm.momentum = 1.0
         module.float().train()
