@@ -31,7 +31,7 @@ def blocked_attention(
         values: `[B, M, C]`.
         scale: of the products.
         block: rows held at once; None for 4 MiB of them for each image on a CPU, where they stay
-            in cache, and 64 MiB elsewhere.
+            in cache, and 16 MiB elsewhere.
         precision: of the two products; `lax.Precision.HIGHEST` where exponents are large.
 
     Returns:
@@ -53,7 +53,7 @@ def blocked_attention(
         raise ValueError(f"block must be at least 1 row, not {block}")
     dtype = accumulation_dtype(queries.dtype)
     b, n, d = queries.shape
-    limit = 2**22 if target_device()[0] == "cpu" else 2**26
+    limit = 2**22 if target_device()[0] == "cpu" else 2**24
     rows = min(n, block or max(1, limit // (4 * keys.shape[1])))
     count = -(-n // rows)
     rows = -(-n // count)  # even blocks: the last one is not mostly padding

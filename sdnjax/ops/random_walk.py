@@ -15,10 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sdnjax.ops.attention import blocked_attention
 from sdnjax.ops.neighbours import accumulation_dtype
-
-# Bytes of P's rows that are held at once for each image, in float32.
-_BLOCK_BYTES = 2**22
 
 
 def random_walk_step(
@@ -39,7 +37,7 @@ def random_walk_step(
       psi: features of the nodes, `[B, h, w, D]`.
       y: what walks, `[B, h, w, K]`; seed: s, of the same shape.
       alpha, beta: scalars.
-      block: rows of P held at once; None for about 4 MiB of them for each image.
+      block: rows of P held at once; None for as many as `blocked_attention` takes.
 
     Returns: `[B, h, w, K]` in float32 (float64 for float64).
     Raises: ValueError for shapes that do not fit each other, with the shapes in it.
@@ -65,33 +63,16 @@ def propagate(psi: jax.Array, y: jax.Array, *, block: int | None = None) -> jax.
 
     Args:
       psi: `[B, N, D]`; y: `[B, N, K]`.
-      block: rows of P held at once; None for about 4 MiB of them for each image.
+      block: rows of P held at once; None for as many as `blocked_attention` takes.
 
     Returns: `[B, N, K]` in float32 (float64 for float64).
     Raises: ValueError for other shapes, with the shapes in it.
     """
     if psi.ndim != 3 or y.ndim != 3 or psi.shape[:2] != y.shape[:2]:
         raise ValueError(f"propagate takes [B, N, D] and [B, N, K], not {psi.shape} and {y.shape}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1 row, not {block}")
     dtype = _common_dtype(psi, y)
     psi, y = psi.astype(dtype), y.astype(dtype)
-    b, n, d = psi.shape
-    rows = min(n, block or max(1, _BLOCK_BYTES // (4 * n)))
-    count = -(-n // rows)
-    rows = -(-n // count)  # even blocks: the last one is not mostly padding
-
-    # Only Ψ and y are kept for the gradient, in which a block's rows of P are made again.
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def moved(queries: jax.Array, psi: jax.Array, y: jax.Array) -> jax.Array:
-        return _product("bnm,bmk->bnk", _transitions(queries, psi), y)
-
-    if count == 1:
-        return moved(psi, psi, y)
-    queries = jnp.pad(psi, ((0, 0), (0, count * rows - n), (0, 0)))
-    queries = jnp.moveaxis(queries.reshape(b, count, rows, d), 1, 0)
-    blocks = lax.map(lambda q: moved(q, psi, y), queries)
-    return jnp.moveaxis(blocks, 0, 1).reshape(b, count * rows, -1)[:, :n]
+    return blocked_attention(psi, psi, y, block=block, precision=lax.Precision.HIGHEST)
 
 
 def transition_rows(psi: jax.Array, nodes: jax.Array) -> jax.Array:
