@@ -128,9 +128,18 @@ class Experiment:
     @property
     def network_title(self) -> str:
         """The network in the log's words."""
-        if isinstance(self.model, Model) and isinstance(self.model.neck, Neck):
-            return f"{self.model.name}, operator {self.model.neck.operator}"
-        return self.network_name
+        model = self.model
+        if not isinstance(model, Model):
+            return self.network_name
+        neck = model.neck
+        parts: dict[str, Any] = {"neck": neck}
+        if isinstance(neck, Neck):
+            parts = {"operator": neck.operator}
+        parts |= {"context": model.context, "refine": model.refine}
+        shown = {k: v if isinstance(v, str) else type(v).__name__ for k, v in parts.items() if v}
+        if "neck" in model.unused():
+            del shown["operator"]
+        return ", ".join([model.name, *(f"{name} {part}" for name, part in shown.items())])
 
     def network(self, num_classes: int, dtype: Any = None) -> nn.Module:
         """The Linen module for K classes; `dtype` in place of the settings' (float64)."""

@@ -7,7 +7,8 @@ similarities, `diffuse0…4` the walks, `mask_layer` the importance map. Sim-Dee
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Arrangement, Row, batch_norm, conv
+from sdnjax.convert.state_dict import as_array
 from sdnjax.errors import InputError
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.deeplab import DeepLabV2Classifier
@@ -31,6 +33,18 @@ _SCALAR = Arrangement(lambda x: np.reshape(x, ()), lambda x: np.reshape(x, (1,))
 def settings(names: Collection[str]) -> dict[str, Any]:
     """They were trained on blue, green, red."""
     return {"difnet.preprocessing": "released"}
+
+
+def adapt(
+    model: DifNet | EncoderDecoder, state: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """The state with α and β of the walks as `[1]`, whether they were scalars or had more axes."""
+    del model
+    adapted = dict(state)
+    for name, tensor in state.items():
+        if re.fullmatch(r"diffuse\d\.(alpha|beta)", name) and np.prod(tensor.shape) == 1:
+            adapted[name] = as_array(tensor, name).reshape(1)
+    return adapted, []
 
 
 def rows(model: DifNet | EncoderDecoder) -> list[Row]:

@@ -177,6 +177,16 @@ def test_a_written_checkpoint_has_the_authors_names():
     }
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)])
+def test_scalars_of_any_shape_are_read(shape):
+    state = state_dict(theirs(18).module.float())
+    state = {k: np.asarray(v) for k, v in state.items()}
+    name = "diffuse2.alpha"
+    changed = state | {name: state[name].reshape(shape)}
+    found = load(create_model("difnet_r18-d8", num_classes=K), changed, difnet, report=print)
+    assert found["params"]["walk3"]["alpha"] == state[name].item()
+
+
 def test_what_the_networks_start_from():
     """Standard deviations and bounds of PyTorch's and the authors' own loops."""
     model = create_model("difnet_r18-d8", num_classes=21)
