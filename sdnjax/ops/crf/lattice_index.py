@@ -1,0 +1,322 @@
+"""Where pixels lie in the permutohedral lattice: keys, weights, neighbours, order of summation.
+
+The lattice (Adams, Baek and Davis, "Fast high-dimensional filtering using the permutohedral
+lattice", 2010) is that of the public DenseCRF code, so a filter made of it is equal to that code's
+up to float32. It is built on the host by a few passes over arrays `[d + 1, N]`:
+
+- The d + 1 vertices of a simplex have different residues r of their coordinates modulo d + 1, and
+  coordinates of one residue are `(d + 1)·q + r`. So lattice points are kept by residue, and the
+  small integers q are packed into one number.
+- That number and the pixel's fit into 63 bits in practice, so sorting the numbers sorts the pixels.
+- A lattice neighbour's residue is the next or the last, and its number differs by a constant.
+- Sums over the pixels of a lattice point are trees of sums over eight rows each (`Level`): gathers
+  alone, which every device does in parallel and in a fixed order, where a scatter waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from sdnjax.errors import InputError
+
+WIDTH = 8  # rows that are summed at once
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Level:
+    """Sums of groups of rows: `Σ_w weights[w, p] · x[rows[w, p]]`, and what is beyond eight.
+
+    Attributes:
+      rows, weights: int32 and float32 `[8, P]`, the first rows of each group; weight 0 for none.
+      rest_rows, rest_weights: `[8, R]`, the others in eights; None on the last level.
+      extra: int32 `[P]`, the group of the next level that sums a group's rest; 0, which is empty,
+        for none. None on the last level.
+    """
+
+    rows: jax.Array
+    weights: jax.Array
+    rest_rows: jax.Array | None
+    rest_weights: jax.Array | None
+    extra: jax.Array | None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PermutohedralIndex:
+    """The lattice of N points with d features, of which M lattice points are touched.
+
+    Row 0 of the lattice stands for every point that is absent, and is always 0.
+
+    Attributes:
+      vertices: int32 `[d + 1, N]`, rows of the lattice.
+      weights: float32 `[d + 1, N]`, barycentric; 0 for points that only fill up.
+      neighbours: int32 `[d + 1, 2, M]`, both neighbours along each axis.
+      levels: the sums over the points of every row.
+    """
+
+    vertices: jax.Array
+    weights: jax.Array
+    neighbours: jax.Array
+    levels: tuple[Level, ...]
+
+    @property
+    def points(self) -> int:
+        """N, those that fill up included."""
+        return self.vertices.shape[1]
+
+    @property
+    def capacity(self) -> int:
+        """M, row 0 and those that fill up included."""
+        return self.neighbours.shape[2]
+
+
+def bucket(count: int) -> int:
+    """`count` rounded up to one of four sizes for each doubling, so that few shapes occur."""
+    step = 1 << max(count.bit_length() - 3, 0)
+    return -(-count // step) * step
+
+
+def build_index(
+    features: np.ndarray, *, points: int | None = None, capacity: int | None = None
+) -> PermutohedralIndex:
+    """The index of `features [N, d]`, distances in standard deviations, d ≥ 1.
+
+    Args:
+      features: finite; computed in float32.
+      points: N is filled up to this many; None: to a `bucket`.
+      capacity: rows of the lattice, row 0 included; None: a `bucket` of what is needed.
+
+    Returns:
+      An index of NumPy arrays, whose shapes depend on d, `points` and `capacity` alone.
+
+    Raises:
+      InputError: the lattice needs more than `capacity`, N is more than `points`, features that
+        are not finite `[N, d]`, or spread so widely that the lattice's coordinates do not fit.
+    """
+    features = np.asarray(features)
+    if features.ndim != 2 or min(features.shape) < 1 or features.dtype.kind not in "iuf":
+        raise InputError(
+            f"features must be numbers [N, d], not {features.dtype} {features.shape}"
+        )
+    n, d = features.shape
+    points = bucket(n) if points is None else points
+    if n > points:
+        raise InputError(f"the index of {points} points cannot take {n}")
+    simplex = _simplices(np.ascontiguousarray(features.T, np.float32))
+
+    vertices = np.zeros((d + 1, points), np.int32)
+    weights = np.zeros((d + 1, points), np.float32)
+    weights[:, :n] = simplex.weights
+    numbers, counts, rows, row_weights, first = [], [np.zeros(1, np.int64)], [], [], [1]
+    keys = simplex.keys
+    for r in range(d + 1):
+        if r:
+            keys = keys - simplex.steps[r - 1]
+        order, ordered = _sorted(keys, simplex.span)
+        new = np.empty(n, bool)
+        new[0] = True
+        np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+        begin = np.flatnonzero(new)
+        group = np.cumsum(new, dtype=np.int32)
+        group += first[-1] - 1
+        vertices[r][order] = group
+        numbers.append(ordered[begin])
+        counts.append(np.diff(begin, append=n))
+        rows.append(order)
+        row_weights.append(simplex.weights[r][order])
+        first.append(first[-1] + len(begin))
+
+    used = first[-1]
+    capacity = bucket(used) if capacity is None else capacity
+    if used > capacity:
+        raise InputError(f"the lattice has {used} points and room for {capacity}")
+    return PermutohedralIndex(
+        vertices,
+        weights,
+        _neighbours(numbers, first, simplex.strides, capacity),
+        _levels(
+            np.concatenate(rows),
+            np.concatenate(row_weights),
+            np.concatenate(counts),
+            capacity,
+            per_group=points,
+            in_all=points * (d + 1),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Simplices:
+    """Of each point: barycentric weights `[d + 1, N]` of its vertices, by residue; the number of
+    vertex 0 `[N]`; what the number falls by from each vertex to the next, `[d, N]`. Of all:
+    strides of the coordinates in numbers (that of the last, redundant one is 0); all numbers are
+    below `span`."""
+
+    weights: np.ndarray
+    keys: np.ndarray
+    steps: np.ndarray
+    strides: list[int]
+    span: int
+
+
+def _simplices(features: np.ndarray) -> _Simplices:
+    """The simplex that each point `[d, N]` lies in."""
+    d, n = features.shape
+    one = np.float32(1)
+    scales = np.sqrt(2 / 3) * (d + 1) / np.sqrt(np.arange(1, d + 1) * np.arange(2, d + 2))
+    elevated = np.empty((d + 1, n), np.float32)
+    total = np.zeros(n, np.float32)
+    for j in range(d, 0, -1):
+        scaled = features[j - 1] * np.float32(scales[j - 1])
+        np.subtract(total, np.float32(j) * scaled, out=elevated[j])
+        total += scaled
+    elevated[0] = total
+    # One comparison tells NaN, infinity and what no lattice of int32 could hold.
+    if not np.abs(elevated).max() < 2**30:
+        raise InputError("features are not finite, or too far from each other for a lattice")
+
+    nearest = np.rint(elevated * (one / np.float32(d + 1)))
+    away = elevated - nearest * np.float32(d + 1)
+    rank = np.empty((d + 1, n), np.int32)
+    rank[:] = nearest.sum(axis=0).astype(np.int32)
+    for j in range(d + 1):
+        for k in range(j + 1, d + 1):
+            less = away[j] < away[k]
+            rank[j] += less
+            rank[k] += ~less
+    quotient = nearest.astype(np.int32)
+    for wrong, sign in ((rank < 0, 1), (rank > d, -1)):
+        change = wrong * np.int32(sign)
+        quotient += change
+        rank += change * np.int32(d + 1)
+    remainder = (elevated - quotient * np.float32(d + 1)) * (one / np.float32(d + 1))
+
+    # Numbers have a digit for each coordinate but the last, with room for neighbours on both sides.
+    low = quotient[:d].min(axis=1).astype(int) - 2
+    ranges = quotient[:d].max(axis=1).astype(int) + 2 - low
+    strides, span = [], 1
+    for extent in ranges.tolist():
+        strides.append(span)
+        span *= extent
+    if span >= 2**62:
+        raise InputError(
+            f"the features span {' × '.join(map(str, ranges))} lattice cells, whose numbers do not "
+            "fit into 62 bits: take larger standard deviations, or fewer features"
+        )
+    keys = np.zeros(n, np.int64)
+    for q, lowest, stride in zip(quotient, low, strides, strict=False):
+        keys += (q - np.int32(lowest)).astype(np.int64) * stride
+
+    # By falling rank: what a coordinate gives to the weights, and to the numbers.
+    place = (d - rank) * n + np.arange(n, dtype=np.int32) if (d + 1) * n < 2**31 else None
+    if place is None:
+        place = (d - rank).astype(np.int64) * n + np.arange(n)
+    by_rank = np.empty((d + 1) * n, np.float32)
+    steps = np.empty((d + 1) * n, np.int64)
+    strides.append(0)
+    for j in range(d + 1):
+        by_rank[place[j]] = remainder[j]
+        steps[place[j]] = strides[j]
+    by_rank, steps = by_rank.reshape(d + 1, n), steps.reshape(d + 1, n)
+    weights = np.empty_like(by_rank)
+    np.subtract(by_rank[1:], by_rank[:-1], out=weights[1:])
+    weights[0] = by_rank[0] + (one - by_rank[d])
+    return _Simplices(weights, keys, steps[:d], strides, span)
+
+
+def _sorted(keys: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
+    """A stable order of `keys`, which are below `span`, as int32, and the keys in it."""
+    n = len(keys)
+    bits = n.bit_length()
+    if span.bit_length() + bits < 63:
+        both = (keys << bits) | np.arange(n)
+        both.sort()
+        return (both & ((1 << bits) - 1)).astype(np.int32), both >> bits
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    return order, keys[order]
+
+
+def _neighbours(
+    numbers: list[np.ndarray], first: list[int], strides: list[int], capacity: int
+) -> np.ndarray:
+    """Rows of both neighbours along each axis. The one has coordinates less 1, but d more at the
+    axis: among the points of the residue below the number grows by the axis's stride."""
+    d = len(numbers) - 1
+    found = np.zeros((d + 1, 2, capacity), np.int32)
+    for r, own in enumerate(numbers):
+        there = numbers[r - 1]
+        carry = sum(strides) if r == 0 else 0
+        rows = np.arange(first[r], first[r + 1], dtype=np.int32)
+        for axis, stride in enumerate(strides):
+            wanted = own + (stride - carry)
+            at = np.searchsorted(there, wanted)
+            at[at == len(there)] = 0
+            exists = np.flatnonzero(there[at] == wanted)
+            to = at[exists].astype(np.int32) + np.int32(first[r - 1 if r else d])
+            found[axis, 0, rows[exists]] = to
+            found[axis, 1, to] = rows[exists]
+    return found
+
+
+def _levels(
+    rows: np.ndarray,
+    weights: np.ndarray,
+    counts: np.ndarray,
+    groups: int,
+    *,
+    per_group: int,
+    in_all: int,
+) -> tuple[Level, ...]:
+    """Levels that sum `counts[g]` of `rows` for each group g, one after the other.
+
+    Args:
+      groups: how many groups there may be.
+      per_group, in_all: how many rows there may be in one group, and in all; shapes are made of
+        these.
+    """
+    levels = []
+    while True:
+        starts = np.cumsum(counts) - counts
+        own = _padded(rows, weights, starts, counts, groups)
+        if per_group <= WIDTH:
+            return (*levels, Level(*own, None, None, None))
+        pieces = np.maximum(counts - 1, 0) // WIDTH
+        owners = np.flatnonzero(pieces)
+        pieces = pieces[owners]
+        before = np.cumsum(pieces) - pieces
+        nth = np.arange(pieces.sum()) - np.repeat(before, pieces)
+        skipped = (nth + 1) * WIDTH
+        next_groups = min(groups, in_all // (WIDTH + 1) + 1)
+        next_in_all = max(in_all // WIDTH, 1)
+        rest = _padded(
+            rows,
+            weights,
+            np.repeat(starts[owners], pieces) + skipped,
+            np.repeat(counts[owners], pieces) - skipped,
+            next_in_all,
+        )
+        extra = np.zeros(groups, np.int32)
+        extra[owners] = np.arange(1, len(owners) + 1)
+        levels.append(Level(*own, *rest, extra))
+        rows = np.arange(len(nth), dtype=np.int32)
+        weights = np.ones(len(nth), np.float32)
+        counts = np.concatenate([np.zeros(1, pieces.dtype), pieces])
+        groups, per_group, in_all = next_groups, -(-per_group // WIDTH) - 1, next_in_all
+
+
+def _padded(
+    rows: np.ndarray, weights: np.ndarray, starts: np.ndarray, counts: np.ndarray, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first eight, at most, of the rows of each group, and their weights, `[8, groups]`."""
+    own = np.zeros((WIDTH, groups), np.int32)
+    factors = np.zeros((WIDTH, groups), np.float32)
+    for w in range(WIDTH):
+        there = np.flatnonzero(counts > w)
+        at = starts[there] + w
+        own[w, there] = rows[at]
+        factors[w, there] = weights[at]
+    return own, factors
