@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sdnjax.ops.crf.lattice_index import Level, PermutohedralIndex
+from sdnjax.ops.crf.lattice_index import PermutohedralIndex
 
 _PARTS = 4
 
@@ -36,7 +36,12 @@ def _filtered(index: PermutohedralIndex, values: jax.Array, *, reverse: bool) ->
         before, after = (_take(lattice, rows) for rows in neighbours)
         return lattice + 0.5 * (before + after), None
 
-    lattice = _sums(values.astype(jnp.float32), index.levels)
+    values = values.astype(jnp.float32)
+    lattice = _weighted(values, index.members, index.member_weights)
+    rest = _weighted(values, index.rest, index.rest_weights)
+    lattice = lattice.at[index.owners].add(
+        rest, indices_are_sorted=True, mode="promise_in_bounds"
+    )
     lattice, _ = lax.scan(blurred, lattice, index.neighbours, reverse=reverse)
     scale = 1 / (1 + 2.0 ** (1 - axes))
     return (scale * _weighted(lattice, index.vertices, index.weights)).astype(values.dtype)
@@ -53,22 +58,12 @@ def _backward(index, gradient):
 lattice_filter.defvjp(_forward, _backward)
 
 
-def _sums(x: jax.Array, levels: tuple[Level, ...]) -> jax.Array:
-    """The sums over groups of rows of x that `levels` describe."""
-    level, *others = levels
-    found = _weighted(x, level.rows, level.weights)
-    if level.rest_rows is None:
-        return found
-    rest = _sums(_weighted(x, level.rest_rows, level.rest_weights), tuple(others))
-    return found + _take(rest, level.extra)
-
-
 def _weighted(x: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
     """`Σ_w weights[w, p] · x[rows[w, p]]`, all of a sum in one pass.
 
     The groups p are done in parts because a loop's operands and results are arrays: XLA would
-    otherwise make x anew at each of the places that read it, on the CPU even across barriers, and
-    with every level and axis that is a factor. The last part overlaps the one before.
+    otherwise make x anew at each of the places that read it, on the CPU even across barriers. The
+    last part overlaps the one before.
     """
     count, size = rows.shape[1], -(-rows.shape[1] // _PARTS)
 

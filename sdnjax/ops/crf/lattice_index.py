@@ -9,8 +9,8 @@ up to float32. It is built on the host by a few passes over arrays `[d + 1, N]`:
   small integers q are packed into one number.
 - That number and the pixel's fit into 63 bits in practice, so sorting the numbers sorts the pixels.
 - A lattice neighbour's residue is the next or the last, and its number differs by a constant.
-- Sums over the pixels of a lattice point are trees of sums over eight rows each (`Level`): gathers
-  alone, which every device does in parallel and in a fixed order, where a scatter waits.
+- The pixels of a lattice point are summed sixteen at a time, which is a gather; only the sums of the
+  sixteens beyond a point's first are scattered.
 """
 
 from __future__ import annotations
@@ -22,26 +22,7 @@ import numpy as np
 
 from sdnjax.errors import InputError
 
-WIDTH = 8  # rows that are summed at once
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Level:
-    """Sums of groups of rows: `Σ_w weights[w, p] · x[rows[w, p]]`, and what is beyond eight.
-
-    Attributes:
-      rows, weights: int32 and float32 `[8, P]`, the first rows of each group; weight 0 for none.
-      rest_rows, rest_weights: `[8, R]`, the others in eights; None on the last level.
-      extra: int32 `[P]`, the group of the next level that sums a group's rest; 0, which is empty,
-        for none. None on the last level.
-    """
-
-    rows: jax.Array
-    weights: jax.Array
-    rest_rows: jax.Array | None
-    rest_weights: jax.Array | None
-    extra: jax.Array | None
+WIDTH = 16  # pixels that are summed at once
 
 
 @jax.tree_util.register_dataclass
@@ -49,19 +30,26 @@ class Level:
 class PermutohedralIndex:
     """The lattice of N points with d features, of which M lattice points are touched.
 
-    Row 0 of the lattice stands for every point that is absent, and is always 0.
+    Row 0 of the lattice stands for every lattice point that is absent, and is always 0. Where less
+    is needed than there is room for, weights are 0.
 
     Attributes:
-      vertices: int32 `[d + 1, N]`, rows of the lattice.
-      weights: float32 `[d + 1, N]`, barycentric; 0 for points that only fill up.
+      vertices, weights: int32 and float32 `[d + 1, N]`, rows of the lattice that each point lies
+        between, and its barycentric coordinates.
       neighbours: int32 `[d + 1, 2, M]`, both neighbours along each axis.
-      levels: the sums over the points of every row.
+      members, member_weights: `[16, M]`, the first points of each row of the lattice.
+      rest, rest_weights: `[16, R]`, points beyond them.
+      owners: int32 `[R]`, in order, the rows of the lattice that those belong to.
     """
 
     vertices: jax.Array
     weights: jax.Array
     neighbours: jax.Array
-    levels: tuple[Level, ...]
+    members: jax.Array
+    member_weights: jax.Array
+    rest: jax.Array
+    rest_weights: jax.Array
+    owners: jax.Array
 
     @property
     def points(self) -> int:
@@ -134,19 +122,15 @@ def build_index(
     capacity = bucket(used) if capacity is None else capacity
     if used > capacity:
         raise InputError(f"the lattice has {used} points and room for {capacity}")
-    return PermutohedralIndex(
-        vertices,
-        weights,
-        _neighbours(numbers, first, simplex.strides, capacity),
-        _levels(
-            np.concatenate(rows),
-            np.concatenate(row_weights),
-            np.concatenate(counts),
-            capacity,
-            per_group=points,
-            in_all=points * (d + 1),
-        ),
+    neighbours = _neighbours(numbers, first, simplex.strides, capacity)
+    members = _members(
+        np.concatenate(rows),
+        np.concatenate(row_weights),
+        np.concatenate(counts),
+        capacity,
+        points * (d + 1) // WIDTH,
     )
+    return PermutohedralIndex(vertices, weights, neighbours, *members)
 
 
 @dataclass(frozen=True)
@@ -262,56 +246,32 @@ def _neighbours(
     return found
 
 
-def _levels(
-    rows: np.ndarray,
-    weights: np.ndarray,
-    counts: np.ndarray,
-    groups: int,
-    *,
-    per_group: int,
-    in_all: int,
-) -> tuple[Level, ...]:
-    """Levels that sum `counts[g]` of `rows` for each group g, one after the other.
+def _members(
+    rows: np.ndarray, weights: np.ndarray, counts: np.ndarray, capacity: int, rest_capacity: int
+) -> tuple[np.ndarray, ...]:
+    """The last five fields of the index: for each row g of the lattice, `counts[g]` of `rows` and
+    `weights`, one after the other.
 
-    Args:
-      groups: how many groups there may be.
-      per_group, in_all: how many rows there may be in one group, and in all; shapes are made of
-        these.
+    Each piece of the rest comes after a full one, which bounds their number.
     """
-    levels = []
-    while True:
-        starts = np.cumsum(counts) - counts
-        own = _padded(rows, weights, starts, counts, groups)
-        if per_group <= WIDTH:
-            return (*levels, Level(*own, None, None, None))
-        pieces = np.maximum(counts - 1, 0) // WIDTH
-        owners = np.flatnonzero(pieces)
-        pieces = pieces[owners]
-        before = np.cumsum(pieces) - pieces
-        nth = np.arange(pieces.sum()) - np.repeat(before, pieces)
-        skipped = (nth + 1) * WIDTH
-        next_groups = min(groups, in_all // (WIDTH + 1) + 1)
-        next_in_all = max(in_all // WIDTH, 1)
-        rest = _padded(
-            rows,
-            weights,
-            np.repeat(starts[owners], pieces) + skipped,
-            np.repeat(counts[owners], pieces) - skipped,
-            next_in_all,
-        )
-        extra = np.zeros(groups, np.int32)
-        extra[owners] = np.arange(1, len(owners) + 1)
-        levels.append(Level(*own, *rest, extra))
-        rows = np.arange(len(nth), dtype=np.int32)
-        weights = np.ones(len(nth), np.float32)
-        counts = np.concatenate([np.zeros(1, pieces.dtype), pieces])
-        groups, per_group, in_all = next_groups, -(-per_group // WIDTH) - 1, next_in_all
+    starts = np.cumsum(counts) - counts
+    members = _padded(rows, weights, starts, counts, capacity)
+    pieces = np.maximum(counts - 1, 0) // WIDTH
+    owners = np.repeat(np.arange(len(counts)), pieces)
+    nth = np.arange(len(owners)) - (np.cumsum(pieces) - pieces)[owners]
+    skipped = (nth + 1) * WIDTH
+    size = max(rest_capacity, 1)
+    rest = _padded(rows, weights, starts[owners] + skipped, counts[owners] - skipped, size)
+    # What only fills up adds 0 to the last row: owners stay in order.
+    padded_owners = np.full(size, capacity - 1, np.int32)
+    padded_owners[: len(owners)] = owners
+    return (*members, *rest, padded_owners)
 
 
 def _padded(
     rows: np.ndarray, weights: np.ndarray, starts: np.ndarray, counts: np.ndarray, groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first eight, at most, of the rows of each group, and their weights, `[8, groups]`."""
+    """The first `WIDTH`, at most, of the rows of each group, and their weights."""
     own = np.zeros((WIDTH, groups), np.int32)
     factors = np.zeros((WIDTH, groups), np.float32)
     for w in range(WIDTH):
