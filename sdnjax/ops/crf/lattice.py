@@ -8,7 +8,7 @@ from jax import lax
 
 from sdnjax.ops.crf.lattice_index import PermutohedralIndex
 
-_PARTS = 4
+_PARTS = 2
 
 
 @jax.custom_vjp
@@ -37,8 +37,8 @@ def _filtered(index: PermutohedralIndex, values: jax.Array, *, reverse: bool) ->
         return lattice + 0.5 * (before + after), None
 
     values = values.astype(jnp.float32)
-    lattice = _weighted(values, index.members, index.member_weights)
-    rest = _weighted(values, index.rest, index.rest_weights)
+    lattice = _weighted_in_parts(values, index.members, index.member_weights)
+    rest = _weighted_in_parts(values, index.rest, index.rest_weights)
     lattice = lattice.at[index.owners].add(
         rest, indices_are_sorted=True, mode="promise_in_bounds"
     )
@@ -59,22 +59,25 @@ lattice_filter.defvjp(_forward, _backward)
 
 
 def _weighted(x: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
-    """`Σ_w weights[w, p] · x[rows[w, p]]`, all of a sum in one pass.
+    """`Σ_w weights[w, p] · x[rows[w, p]]`, which XLA makes in one pass."""
+    total = weights[0, :, None] * _take(x, rows[0])
+    for w in range(1, rows.shape[0]):
+        total = total + weights[w, :, None] * _take(x, rows[w])
+    return total
 
-    The groups p are done in parts because a loop's operands and results are arrays: XLA would
-    otherwise make x anew at each of the places that read it, on the CPU even across barriers. The
-    last part overlaps the one before.
+
+def _weighted_in_parts(x: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
+    """`_weighted` of an x that is computed first, once.
+
+    A loop's operands are arrays. XLA would otherwise compute x anew at every place that reads it,
+    on the CPU even across barriers. The last part overlaps the one before.
     """
     count, size = rows.shape[1], -(-rows.shape[1] // _PARTS)
 
     def part(i, found):
         start = jnp.minimum(i * size, count - size)
-        own = lax.dynamic_slice_in_dim(rows, start, size, axis=1)
-        factors = lax.dynamic_slice_in_dim(weights, start, size, axis=1)
-        total = factors[0, :, None] * _take(x, own[0])
-        for w in range(1, rows.shape[0]):
-            total = total + factors[w, :, None] * _take(x, own[w])
-        return lax.dynamic_update_slice_in_dim(found, total, start, axis=0)
+        own, factors = (lax.dynamic_slice_in_dim(a, start, size, axis=1) for a in (rows, weights))
+        return lax.dynamic_update_slice_in_dim(found, _weighted(x, own, factors), start, axis=0)
 
     return lax.fori_loop(0, _PARTS, part, jnp.zeros((count, x.shape[1]), x.dtype))
 

@@ -9,8 +9,8 @@ up to float32. It is built on the host by a few passes over arrays `[d + 1, N]`:
   small integers q are packed into one number.
 - That number and the pixel's fit into 63 bits in practice, so sorting the numbers sorts the pixels.
 - A lattice neighbour's residue is the next or the last, and its number differs by a constant.
-- The pixels of a lattice point are summed sixteen at a time, which is a gather; only the sums of the
-  sixteens beyond a point's first are scattered.
+- The pixels of a lattice point are summed some at a time, which is a gather; only the sums of those
+  beyond a point's first are scattered.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from sdnjax.errors import InputError
 
-WIDTH = 16  # pixels that are summed at once
+_MOST_AT_ONCE = 16  # pixels that are summed at once
 
 
 @jax.tree_util.register_dataclass
@@ -37,8 +37,9 @@ class PermutohedralIndex:
       vertices, weights: int32 and float32 `[d + 1, N]`, rows of the lattice that each point lies
         between, and its barycentric coordinates.
       neighbours: int32 `[d + 1, 2, M]`, both neighbours along each axis.
-      members, member_weights: `[16, M]`, the first points of each row of the lattice.
-      rest, rest_weights: `[16, R]`, points beyond them.
+      members, member_weights: `[T, M]`, the first T points of each row of the lattice; T is about
+        how many it has, at most 16.
+      rest, rest_weights: `[T, R]`, points beyond them.
       owners: int32 `[R]`, in order, the rows of the lattice that those belong to.
     """
 
@@ -128,7 +129,7 @@ def build_index(
         np.concatenate(row_weights),
         np.concatenate(counts),
         capacity,
-        points * (d + 1) // WIDTH,
+        in_all=points * (d + 1),
     )
     return PermutohedralIndex(vertices, weights, neighbours, *members)
 
@@ -247,21 +248,20 @@ def _neighbours(
 
 
 def _members(
-    rows: np.ndarray, weights: np.ndarray, counts: np.ndarray, capacity: int, rest_capacity: int
+    rows: np.ndarray, weights: np.ndarray, counts: np.ndarray, capacity: int, *, in_all: int
 ) -> tuple[np.ndarray, ...]:
     """The last five fields of the index: for each row g of the lattice, `counts[g]` of `rows` and
-    `weights`, one after the other.
-
-    Each piece of the rest comes after a full one, which bounds their number.
-    """
+    `weights`, one after the other. There may be `in_all` of them, which decides the shapes."""
+    at_once = max(2, min(_MOST_AT_ONCE, 1 << (in_all // capacity).bit_length() - 1))
     starts = np.cumsum(counts) - counts
-    members = _padded(rows, weights, starts, counts, capacity)
-    pieces = np.maximum(counts - 1, 0) // WIDTH
+    members = _padded(rows, weights, starts, counts, (at_once, capacity))
+    pieces = np.maximum(counts - 1, 0) // at_once
     owners = np.repeat(np.arange(len(counts)), pieces)
     nth = np.arange(len(owners)) - (np.cumsum(pieces) - pieces)[owners]
-    skipped = (nth + 1) * WIDTH
-    size = max(rest_capacity, 1)
-    rest = _padded(rows, weights, starts[owners] + skipped, counts[owners] - skipped, size)
+    skipped = (nth + 1) * at_once
+    # Each piece comes after a full one, which bounds their number.
+    size = max(in_all // at_once, 1)
+    rest = _padded(rows, weights, starts[owners] + skipped, counts[owners] - skipped, (at_once, size))
     # What only fills up adds 0 to the last row: owners stay in order.
     padded_owners = np.full(size, capacity - 1, np.int32)
     padded_owners[: len(owners)] = owners
@@ -269,14 +269,17 @@ def _members(
 
 
 def _padded(
-    rows: np.ndarray, weights: np.ndarray, starts: np.ndarray, counts: np.ndarray, groups: int
+    rows: np.ndarray,
+    weights: np.ndarray,
+    starts: np.ndarray,
+    counts: np.ndarray,
+    shape: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first `WIDTH`, at most, of the rows of each group, and their weights."""
-    own = np.zeros((WIDTH, groups), np.int32)
-    factors = np.zeros((WIDTH, groups), np.float32)
-    for w in range(WIDTH):
-        there = np.flatnonzero(counts > w)
-        at = starts[there] + w
-        own[w, there] = rows[at]
-        factors[w, there] = weights[at]
+    """The first `shape[0]`, at most, of the rows of each group, and their weights."""
+    own, factors = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    for nth in range(shape[0]):
+        there = np.flatnonzero(counts > nth)
+        at = starts[there] + nth
+        own[nth, there] = rows[at]
+        factors[nth, there] = weights[at]
     return own, factors
