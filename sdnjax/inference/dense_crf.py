@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ import numpy as np
 
 from sdnjax.errors import InputError
 from sdnjax.ops.crf import (
+    Filter,
+    PermutohedralIndex,
     bilateral_features,
     bucket,
     build_index,
@@ -93,9 +95,10 @@ class DenseCRF:
         bilateral = bilateral_features(picture, self.bilateral_sigma_xy, self.bilateral_sigma_rgb)
         flat = probabilities.reshape(-1, k)
         weights = self.position_weight, self.bilateral_weight
+        how: dict[str, Any] = {"iterations": self.iterations, "labels": labels}
         if self.implementation == "exact":
             grid = h, w, self.position_sigma
-            found = _exact(flat, bilateral, weights, grid, self.iterations, labels)
+            found = _with_all_pairs(flat, bilateral, weights, grid=grid, **how)
         else:
             points = bucket(h * w)
             indices = [
@@ -104,25 +107,40 @@ class DenseCRF:
             ]
             filled = np.ones((points, k), np.float32)
             filled[: h * w] = flat
-            found = _with_lattices(filled, indices, weights, self.iterations, labels)
+            found = _with_lattices(filled, indices, weights, **how)
         return np.asarray(found)[: h * w].reshape(h, w, *found.shape[1:])
 
 
 @functools.partial(jax.jit, static_argnames=("iterations", "labels"))
-def _with_lattices(probabilities, indices, weights, iterations, labels):
+def _with_lattices(
+    probabilities: jax.Array,
+    indices: Sequence[PermutohedralIndex],
+    weights: Sequence[jax.Array],
+    *,
+    iterations: int,
+    labels: bool,
+) -> jax.Array:
     filters = [permutohedral_filter(index) for index in indices]
     return _result(probabilities, filters, weights, iterations, labels)
 
 
 @functools.partial(jax.jit, static_argnames=("grid", "iterations", "labels"))
-def _exact(probabilities, features, weights, grid, iterations, labels):
+def _with_all_pairs(
+    probabilities: jax.Array,
+    features: jax.Array,
+    weights: Sequence[jax.Array],
+    *,
+    grid: tuple[int, int, float],
+    iterations: int,
+    labels: bool,
+) -> jax.Array:
     filters = [separable_filter(*grid), exact_filter(features)]
     return _result(probabilities, filters, weights, iterations, labels)
 
 
 def _result(
     probabilities: jax.Array,
-    filters: Sequence,
+    filters: Sequence[Filter],
     weights: Sequence[jax.Array],
     iterations: int,
     labels: bool,

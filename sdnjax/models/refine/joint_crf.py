@@ -54,7 +54,9 @@ class JointCRF(nn.Module):
     def __call__(self, scores: jax.Array, *, train: bool, picture: jax.Array) -> jax.Array:
         b, h, w, k = scores.shape
         if picture.ndim != 4 or picture.shape[0] != b:
-            raise InputError(f"JointCRF: picture {picture.shape} does not fit scores {scores.shape}")
+            raise InputError(
+                f"JointCRF: picture {picture.shape} does not fit scores {scores.shape}"
+            )
         if isinstance(self.bilateral, str) and self.bilateral != "exact":
             raise InputError(f"JointCRF.bilateral is exact or a function, not {self.bilateral!r}")
 
@@ -64,8 +66,9 @@ class JointCRF(nn.Module):
         weights = matrix("position", 3.0), matrix("bilateral", 5.0)
         compatibility = matrix("compatibility", 1.0)
         stride = picture.shape[1] / h, picture.shape[2] / w
+        sigma = self.sigma_position / stride[0], self.sigma_position / stride[1]
         make = exact_filter if isinstance(self.bilateral, str) else self.bilateral
-        smoothing = separable_filter(h, w, (self.sigma_position / stride[0], self.sigma_position / stride[1]))
+        smoothing = separable_filter(h, w, sigma)
         colours = 255 * resize_bilinear(at_least_float32(picture), (h, w))
 
         def refined(scores, picture):

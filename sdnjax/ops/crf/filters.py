@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def position_features(height: int, width: int, sigma: Sigma) -> np.ndarray:
     return np.stack([x / sigma_x, y / sigma_y], axis=-1).reshape(-1, 2)
 
 
-def bilateral_features(picture: jax.Array, sigma_xy: Sigma, sigma_rgb: float) -> jax.Array:
+def bilateral_features(picture: Any, sigma_xy: Sigma, sigma_rgb: float) -> Any:
     """`[H, W, C]` of 0–255 → `[H·W, 2 + C]`: x/σ_xy, y/σ_xy, colours/σ_rgb.
 
     The features of the appearance kernel of Krähenbühl and Koltun (2011), float32 (float64 for
@@ -81,7 +81,7 @@ def exact_filter(features: jax.Array, *, block: int | None = None) -> Filter:
     if features.ndim != 2 or min(features.shape) < 1:
         raise ValueError(f"features must be [N, d], not {features.shape}")
     accumulation_dtype(features.dtype)  # refuses what is no float
-    n, d = features.shape
+    n = len(features)
     block = min(n, max(1, _BLOCK // n) if block is None else block)
     if block < 1:
         raise ValueError(f"block must be at least 1, got {block}")
@@ -156,7 +156,7 @@ def permutohedral_filter(index: PermutohedralIndex) -> Filter:
 
 
 def normalized(
-    filter: Filter, points: int, normalization: Normalization, dtype: jnp.dtype
+    filter: Filter, points: int, normalization: Normalization, dtype: np.dtype
 ) -> Filter:
     """K̃ of a filter K, with the diagonal D of its row sums, to which 1e-20 is added.
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sdnjax.ops.crf.lattice_index import PermutohedralIndex
+from sdnjax.ops.crf.lattice_index import Array, PermutohedralIndex
 
 _PARTS = 2
 
@@ -39,9 +39,7 @@ def _filtered(index: PermutohedralIndex, values: jax.Array, *, reverse: bool) ->
     values = values.astype(jnp.float32)
     lattice = _weighted_in_parts(values, index.members, index.member_weights)
     rest = _weighted_in_parts(values, index.rest, index.rest_weights)
-    lattice = lattice.at[index.owners].add(
-        rest, indices_are_sorted=True, mode="promise_in_bounds"
-    )
+    lattice = lattice.at[index.owners].add(rest, indices_are_sorted=True, mode="promise_in_bounds")
     lattice, _ = lax.scan(blurred, lattice, index.neighbours, reverse=reverse)
     scale = 1 / (1 + 2.0 ** (1 - axes))
     return (scale * _weighted(lattice, index.vertices, index.weights)).astype(values.dtype)
@@ -58,15 +56,16 @@ def _backward(index, gradient):
 lattice_filter.defvjp(_forward, _backward)
 
 
-def _weighted(x: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
+def _weighted(x: jax.Array, rows: Array, weights: Array) -> jax.Array:
     """`Σ_w weights[w, p] · x[rows[w, p]]`, which XLA makes in one pass."""
+    weights = jnp.asarray(weights)
     total = weights[0, :, None] * _take(x, rows[0])
     for w in range(1, rows.shape[0]):
         total = total + weights[w, :, None] * _take(x, rows[w])
     return total
 
 
-def _weighted_in_parts(x: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
+def _weighted_in_parts(x: jax.Array, rows: Array, weights: Array) -> jax.Array:
     """`_weighted` of an x that is computed first, once.
 
     A loop's operands are arrays. XLA would otherwise compute x anew at every place that reads it,
@@ -82,5 +81,5 @@ def _weighted_in_parts(x: jax.Array, rows: jax.Array, weights: jax.Array) -> jax
     return lax.fori_loop(0, _PARTS, part, jnp.zeros((count, x.shape[1]), x.dtype))
 
 
-def _take(x: jax.Array, rows: jax.Array) -> jax.Array:
+def _take(x: jax.Array, rows: Array) -> jax.Array:
     return x.at[rows].get(mode="promise_in_bounds")

@@ -22,6 +22,8 @@ import numpy as np
 
 from sdnjax.errors import InputError
 
+Array = jax.Array | np.ndarray
+
 _MOST_AT_ONCE = 16  # pixels that are summed at once
 
 
@@ -43,14 +45,14 @@ class PermutohedralIndex:
       owners: int32 `[R]`, in order, the rows of the lattice that those belong to.
     """
 
-    vertices: jax.Array
-    weights: jax.Array
-    neighbours: jax.Array
-    members: jax.Array
-    member_weights: jax.Array
-    rest: jax.Array
-    rest_weights: jax.Array
-    owners: jax.Array
+    vertices: Array
+    weights: Array
+    neighbours: Array
+    members: Array
+    member_weights: Array
+    rest: Array
+    rest_weights: Array
+    owners: Array
 
     @property
     def points(self) -> int:
@@ -88,9 +90,7 @@ def build_index(
     """
     features = np.asarray(features)
     if features.ndim != 2 or min(features.shape) < 1 or features.dtype.kind not in "iuf":
-        raise InputError(
-            f"features must be numbers [N, d], not {features.dtype} {features.shape}"
-        )
+        raise InputError(f"features must be numbers [N, d], not {features.dtype} {features.shape}")
     n, d = features.shape
     points = bucket(n) if points is None else points
     if n > points:
@@ -152,11 +152,12 @@ def _simplices(features: np.ndarray) -> _Simplices:
     """The simplex that each point `[d, N]` lies in."""
     d, n = features.shape
     one = np.float32(1)
-    scales = np.sqrt(2 / 3) * (d + 1) / np.sqrt(np.arange(1, d + 1) * np.arange(2, d + 2))
+    i = np.arange(1, d + 1)
+    scales = np.float32(np.sqrt(2 / 3) * (d + 1)) * (1 / np.sqrt(i * (i + 1))).astype(np.float32)
     elevated = np.empty((d + 1, n), np.float32)
     total = np.zeros(n, np.float32)
     for j in range(d, 0, -1):
-        scaled = features[j - 1] * np.float32(scales[j - 1])
+        scaled = features[j - 1] * scales[j - 1]
         np.subtract(total, np.float32(j) * scaled, out=elevated[j])
         total += scaled
     elevated[0] = total
@@ -197,9 +198,7 @@ def _simplices(features: np.ndarray) -> _Simplices:
         keys += (q - np.int32(lowest)).astype(np.int64) * stride
 
     # By falling rank: what a coordinate gives to the weights, and to the numbers.
-    place = (d - rank) * n + np.arange(n, dtype=np.int32) if (d + 1) * n < 2**31 else None
-    if place is None:
-        place = (d - rank).astype(np.int64) * n + np.arange(n)
+    place = (d - rank).astype(np.int64) * n + np.arange(n)
     by_rank = np.empty((d + 1) * n, np.float32)
     steps = np.empty((d + 1) * n, np.int64)
     strides.append(0)
@@ -261,7 +260,9 @@ def _members(
     skipped = (nth + 1) * at_once
     # Each piece comes after a full one, which bounds their number.
     size = max(in_all // at_once, 1)
-    rest = _padded(rows, weights, starts[owners] + skipped, counts[owners] - skipped, (at_once, size))
+    rest = _padded(
+        rows, weights, starts[owners] + skipped, counts[owners] - skipped, (at_once, size)
+    )
     # What only fills up adds 0 to the last row: owners stay in order.
     padded_owners = np.full(size, capacity - 1, np.int32)
     padded_owners[: len(owners)] = owners

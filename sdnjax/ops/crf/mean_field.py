@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from sdnjax.ops.crf.filters import Filter, Normalization, normalized
@@ -117,15 +118,16 @@ def _iterated(
     return lax.scan(step, scores, None, length=iterations)[0]
 
 
-def _sizes(scores: jax.Array, iterations: int) -> tuple[int, int, jnp.dtype]:
+def _sizes(scores: jax.Array, iterations: int) -> tuple[int, int, np.dtype]:
     if scores.ndim != 2:
         raise ValueError(f"unary and scores are [N, K], not {scores.shape}")
     if not isinstance(iterations, int) or iterations < 0:
         raise ValueError(f"iterations must be an integer ≥ 0, got {iterations!r}")
-    return *scores.shape, accumulation_dtype(scores.dtype)
+    n, k = scores.shape
+    return n, k, accumulation_dtype(scores.dtype)
 
 
-def _message(compatibility: Compatibility, k: int, dtype: jnp.dtype) -> Filter:
+def _message(compatibility: Compatibility, k: int, dtype: np.dtype) -> Filter:
     c = jnp.asarray(compatibility).astype(dtype)
     if c.shape not in ((), (k,), (k, k)):
         raise ValueError(f"a compatibility is a number, [{k}] or [{k}, {k}], not {c.shape}")
