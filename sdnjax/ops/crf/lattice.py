@@ -36,9 +36,9 @@ def _filtered(index: PermutohedralIndex, values: jax.Array, *, reverse: bool) ->
         before, after = (_take(lattice, rows) for rows in neighbours)
         return lattice + 0.5 * (before + after), None
 
-    values = values.astype(jnp.float32)
-    lattice = _weighted_in_parts(values, index.members, index.member_weights)
-    rest = _weighted_in_parts(values, index.rest, index.rest_weights)
+    x = values.astype(jnp.float32)
+    lattice = _weighted_in_parts(x, index.members, index.member_weights)
+    rest = _weighted_in_parts(x, index.rest, index.rest_weights)
     lattice = lattice.at[index.owners].add(rest, indices_are_sorted=True, mode="promise_in_bounds")
     lattice, _ = lax.scan(blurred, lattice, index.neighbours, reverse=reverse)
     scale = 1 / (1 + 2.0 ** (1 - axes))

@@ -92,6 +92,8 @@ def build_index(
     if features.ndim != 2 or min(features.shape) < 1 or features.dtype.kind not in "iuf":
         raise InputError(f"features must be numbers [N, d], not {features.dtype} {features.shape}")
     n, d = features.shape
+    if not np.isfinite(features).all():
+        raise InputError("features are not finite")
     points = bucket(n) if points is None else points
     if n > points:
         raise InputError(f"the index of {points} points cannot take {n}")
@@ -161,9 +163,8 @@ def _simplices(features: np.ndarray) -> _Simplices:
         np.subtract(total, np.float32(j) * scaled, out=elevated[j])
         total += scaled
     elevated[0] = total
-    # One comparison tells NaN, infinity and what no lattice of int32 could hold.
-    if not np.abs(elevated).max() < 2**30:
-        raise InputError("features are not finite, or too far from each other for a lattice")
+    if np.abs(elevated).max() >= 2**30:
+        raise InputError("features are too far from each other for a lattice of int32")
 
     nearest = np.rint(elevated * (one / np.float32(d + 1)))
     away = elevated - nearest * np.float32(d + 1)
@@ -251,7 +252,8 @@ def _members(
 ) -> tuple[np.ndarray, ...]:
     """The last five fields of the index: for each row g of the lattice, `counts[g]` of `rows` and
     `weights`, one after the other. There may be `in_all` of them, which decides the shapes."""
-    at_once = max(2, min(_MOST_AT_ONCE, 1 << (in_all // capacity).bit_length() - 1))
+    average = max(in_all // capacity, 2)
+    at_once = min(_MOST_AT_ONCE, 1 << (average.bit_length() - 1))
     starts = np.cumsum(counts) - counts
     members = _padded(rows, weights, starts, counts, (at_once, capacity))
     pieces = np.maximum(counts - 1, 0) // at_once
