@@ -42,7 +42,10 @@ def test_exact_far_from_the_origin():
 def test_exact_holds_no_kernel():
     n = 4096
     features, values = jnp.ones((n, 5)), jnp.ones((n, 4))
-    loss = lambda v: jnp.sum(jnp.square(exact_filter(features, block=64)(v)))
+
+    def loss(v):
+        return jnp.sum(jnp.square(exact_filter(features, block=64)(v)))
+
     compiled = jax.jit(jax.grad(loss)).lower(values).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4 / 8
 

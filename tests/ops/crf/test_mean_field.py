@@ -78,7 +78,10 @@ def test_gradients_are_finite_differences(x64, scene, kind):
     arguments = (jnp.asarray(unary), [jnp.asarray(w) for w in weights])
     gradient = jax.grad(loss, argnums=(0, 1))(*arguments)
     direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), arguments)
-    at = lambda t: loss(*jax.tree.map(lambda x, d: x + t * d, arguments, direction))
+
+    def at(t):
+        return loss(*jax.tree.map(lambda x, d: x + t * d, arguments, direction))
+
     numeric = (at(1e-5) - at(-1e-5)) / 2e-5
     pairs = jax.tree.map(lambda a, b: jnp.sum(a * b), gradient, direction)
     for part in jax.tree.leaves(gradient):
@@ -169,7 +172,10 @@ def test_crf_rnn_and_its_gradients(x64, scene):
     arguments = jax.tree.map(jnp.asarray, (u, weights, c))
     kernels = [kernel(features[0]), kernel(features[1])]
     np.testing.assert_allclose(run(*arguments), restated_rnn(u, kernels, weights, c, 3), atol=1e-5)
-    loss = lambda *arguments: jnp.sum(g * run(*arguments))
+
+    def loss(*arguments):
+        return jnp.sum(g * run(*arguments))
+
     gradient = jax.grad(loss, argnums=(0, 1, 2))(*arguments)
     leaves, structure = jax.tree.flatten(arguments)
     for i, part in enumerate(jax.tree.leaves(gradient)):
