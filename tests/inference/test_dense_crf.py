@@ -11,8 +11,8 @@ from sdnjax.experiment import Experiment, experiment_from_dict
 from sdnjax.inference.dense_crf import DenseCRF
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation, protocol, protocol_name
-from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 from sdnjax.ops.crf import bilateral_features, position_features
+from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 from sdnjax.settings import to_dict
 from tests.inference.fake import NORMALIZATION, Fake, picture
 from tests.ops.crf.restated import kernel, lattice_matrix, normalised, softmax
