@@ -24,7 +24,7 @@ from sdnjax.errors import InputError
 
 Array = jax.Array | np.ndarray
 
-_MOST_AT_ONCE = 16  # pixels that are summed at once
+_FEWEST_AT_ONCE, _MOST_AT_ONCE = 4, 16  # pixels that are summed at once
 
 
 @jax.tree_util.register_dataclass
@@ -252,7 +252,7 @@ def _members(
 ) -> tuple[np.ndarray, ...]:
     """The last five fields of the index: for each row g of the lattice, `counts[g]` of `rows` and
     `weights`, one after the other. There may be `in_all` of them, which decides the shapes."""
-    average = max(in_all // capacity, 2)
+    average = max(in_all // capacity, _FEWEST_AT_ONCE)
     at_once = min(_MOST_AT_ONCE, 1 << (average.bit_length() - 1))
     starts = np.cumsum(counts) - counts
     members = _padded(rows, weights, starts, counts, (at_once, capacity))
@@ -260,8 +260,7 @@ def _members(
     owners = np.repeat(np.arange(len(counts)), pieces)
     nth = np.arange(len(owners)) - (np.cumsum(pieces) - pieces)[owners]
     skipped = (nth + 1) * at_once
-    # Each piece comes after a full one, which bounds their number.
-    size = max(in_all // at_once, 1)
+    size = 1 << max(len(owners) - 1, 0).bit_length()
     rest = _padded(
         rows, weights, starts[owners] + skipped, counts[owners] - skipped, (at_once, size)
     )
