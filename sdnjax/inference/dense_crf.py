@@ -105,8 +105,8 @@ class DenseCRF:
                 build_index(features, points=points)
                 for features in (position_features(h, w, self.position_sigma), bilateral)
             ]
-            filled = np.ones((points, k), np.float32)
-            filled[: h * w] = flat
+            filled = np.empty((points, k), np.float32)
+            filled[: h * w], filled[h * w :] = flat, 1
             found = _with_lattices(filled, indices, weights, **how)
         return np.asarray(found)[: h * w].reshape(h, w, *found.shape[1:])
 

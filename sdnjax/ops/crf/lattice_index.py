@@ -24,6 +24,7 @@ from sdnjax.errors import InputError
 
 Array = jax.Array | np.ndarray
 
+_CHUNK = 8192  # points located at once, whose arrays the cache holds
 _FEWEST_AT_ONCE, _MOST_AT_ONCE = 4, 16  # pixels that are summed at once
 
 
@@ -153,7 +154,6 @@ class _Simplices:
 def _simplices(features: np.ndarray) -> _Simplices:
     """The simplex that each point `[d, N]` lies in."""
     d, n = features.shape
-    one = np.float32(1)
     i = np.arange(1, d + 1)
     scales = np.float32(np.sqrt(2 / 3) * (d + 1)) * (1 / np.sqrt(i * (i + 1))).astype(np.float32)
     elevated = np.empty((d + 1, n), np.float32)
@@ -163,54 +163,70 @@ def _simplices(features: np.ndarray) -> _Simplices:
         np.subtract(total, np.float32(j) * scaled, out=elevated[j])
         total += scaled
     elevated[0] = total
-    if np.abs(elevated).max() >= 2**30:
-        raise InputError("features are too far from each other for a lattice of int32")
 
-    nearest = np.rint(elevated * (one / np.float32(d + 1)))
-    away = elevated - nearest * np.float32(d + 1)
-    rank = np.empty((d + 1, n), np.int32)
-    rank[:] = nearest.sum(axis=0).astype(np.int32)
+    # Numbers have a digit for each coordinate but the last, with room for the simplex's vertices
+    # and their neighbours on both sides.
+    ends = elevated[:d].min(axis=1) / (d + 1), elevated[:d].max(axis=1) / (d + 1)
+    if max(map(np.max, map(np.abs, ends))) >= 2**24:
+        raise InputError("features are too far from each other for a lattice of float32")
+    low, high = np.floor(ends[0]).astype(int) - 3, np.ceil(ends[1]).astype(int) + 3
+    strides, span = [], 1
+    for extent in (high - low).tolist():
+        strides.append(span)
+        span *= extent
+    strides.append(0)
+    if span >= 2**62:
+        cells = " × ".join(map(str, high - low))
+        raise InputError(
+            f"the features span {cells} lattice cells, whose numbers do not fit into 62 bits: take "
+            "larger standard deviations, or fewer features"
+        )
+    found = _Simplices(
+        np.empty((d + 1, n), np.float32),
+        np.empty(n, np.int64),
+        np.empty((d, n), np.int64),
+        strides,
+        span,
+    )
+    first_key = -sum(int(lowest) * stride for lowest, stride in zip(low, strides, strict=False))
+    for start in range(0, n, _CHUNK):
+        own = slice(start, start + _CHUNK)
+        _locate(found, own, elevated[:, own], first_key)
+    return found
+
+
+def _locate(found: _Simplices, own: slice, elevated: np.ndarray, first_key: int) -> None:
+    """Writes what is to be found of a few points, whose arrays the cache holds."""
+    weights, keys, steps = found.weights[:, own], found.keys[own], found.steps[:, own]
+    strides = found.strides
+    d, n = len(elevated) - 1, elevated.shape[1]
+    one, edges = np.float32(1), np.float32(d + 1)
+    quotient = np.rint(elevated * (one / edges))
+    away = elevated - quotient * edges
+    rank = np.empty((d + 1, n), np.int16)
+    rank[:] = quotient.sum(axis=0).astype(np.int16)
     for j in range(d + 1):
         for k in range(j + 1, d + 1):
             less = away[j] < away[k]
             rank[j] += less
             rank[k] += ~less
-    quotient = nearest.astype(np.int32)
     for wrong, sign in ((rank < 0, 1), (rank > d, -1)):
-        change = wrong * np.int32(sign)
-        quotient += change
-        rank += change * np.int32(d + 1)
-    remainder = (elevated - quotient * np.float32(d + 1)) * (one / np.float32(d + 1))
+        quotient += wrong * np.float32(sign)
+        rank += wrong * np.int16(sign * (d + 1))
+    remainder = (elevated - quotient * edges) * (one / edges)
+    keys[:] = first_key
+    for q, stride in zip(quotient[:d], strides, strict=False):
+        keys += q.astype(np.int64) * stride
 
-    # Numbers have a digit for each coordinate but the last, with room for neighbours on both sides.
-    low = quotient[:d].min(axis=1).astype(int) - 2
-    ranges = quotient[:d].max(axis=1).astype(int) + 2 - low
-    strides, span = [], 1
-    for extent in ranges.tolist():
-        strides.append(span)
-        span *= extent
-    if span >= 2**62:
-        raise InputError(
-            f"the features span {' × '.join(map(str, ranges))} lattice cells, whose numbers do not "
-            "fit into 62 bits: take larger standard deviations, or fewer features"
-        )
-    keys = np.zeros(n, np.int64)
-    for q, lowest, stride in zip(quotient, low, strides, strict=False):
-        keys += (q - np.int32(lowest)).astype(np.int64) * stride
-
-    # By falling rank: what a coordinate gives to the weights, and to the numbers.
-    place = (d - rank).astype(np.int64) * n + np.arange(n)
-    by_rank = np.empty((d + 1) * n, np.float32)
-    steps = np.empty((d + 1) * n, np.int64)
-    strides.append(0)
+    # By falling rank: what a coordinate gives to the weights, and to the keys.
+    by_rank, of_rank = np.empty((d + 1, n), np.float32), np.empty((d + 1, n), np.int64)
+    place = (d - rank).astype(np.intp) * n + np.arange(n)
     for j in range(d + 1):
-        by_rank[place[j]] = remainder[j]
-        steps[place[j]] = strides[j]
-    by_rank, steps = by_rank.reshape(d + 1, n), steps.reshape(d + 1, n)
-    weights = np.empty_like(by_rank)
+        by_rank.reshape(-1)[place[j]] = remainder[j]
+        of_rank.reshape(-1)[place[j]] = strides[j]
     np.subtract(by_rank[1:], by_rank[:-1], out=weights[1:])
-    weights[0] = by_rank[0] + (one - by_rank[d])
-    return _Simplices(weights, keys, steps[:d], strides, span)
+    np.add(by_rank[0], one - by_rank[d], out=weights[0])
+    steps[:] = of_rank[:d]
 
 
 def _sorted(keys: np.ndarray, span: int) -> tuple[np.ndarray, np.ndarray]:
