@@ -9,8 +9,8 @@ parameters of the public example and of DeepLabV2. Each row also tells how far t
 apart, and the share of equal labels. Then the exact bilateral filter in blocks against the same
 with the whole kernel. Programs take turns in one process; times are medians.
 
-The ratio is the library's time over the C++ code's. Without `--picture` pictures are drawn: smooth regions with grain. Lattices of photographs are
-larger, so give some.
+The ratio is the library's time over the C++ code's. Without `--picture` pictures are drawn: smooth
+regions with grain. Lattices of photographs are larger, so give some.
 """
 
 from __future__ import annotations
