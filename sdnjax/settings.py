@@ -75,9 +75,10 @@ def is_section(value: Any) -> bool:
     fields = dataclasses.fields(value)
     if any("help" in field.metadata for field in fields):
         return True
-    if any(field.name == "parent" for field in fields):  # a Flax module is a dataclass too
+    # A Flax module is a dataclass too; of the library's, those of plain values are settings.
+    if any(field.name == "parent" for field in fields) and not _is_ours(type(value)):
         return False
-    return all(_is_plain(getattr(value, field.name)) for field in fields)
+    return all(_is_plain(getattr(value, field.name)) for field in fields_of(value))
 
 
 def check_types(config: Any) -> None:
@@ -377,11 +378,15 @@ def _of_library(name: Any, where: str, kind: type) -> Any:
             found = getattr(importlib.import_module(module), attribute, None)
         except ImportError:
             found = None
-    is_ours = getattr(found, "__module__", "").startswith("sdnjax.")
+    is_ours = _is_ours(found)
     fits = dataclasses.is_dataclass(found) if kind is type else isinstance(found, kind)
     if not (is_ours and fits):
         raise InputError(f"{where}: this version of the library has no {name!r}")
     return found
+
+
+def _is_ours(found: Any) -> bool:
+    return getattr(found, "__module__", "").startswith("sdnjax.")
 
 
 def _is_library_name(name: str) -> bool:

@@ -159,6 +159,7 @@ class Predictor:
         finish = self._protocol.finish
         if finish is None:
             return self._gathered(variables, pictures, extras, self._run.class_map)
+        assert not isinstance(finish, str)  # `Evaluation` has put its value in place of a name
         found = self.probabilities(variables, pictures, extras)
         return [
             _checked(finish(own, picture), own.shape, finish_name(finish))
