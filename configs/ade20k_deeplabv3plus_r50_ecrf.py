@@ -17,7 +17,8 @@ Everything but the context is `ade20k_deeplabv3plus_r50.py`, the baseline, whose
                                          --model.context.segments N               43.96 (R50)
     Non-local in its place               ade20k_deeplabv3plus_r50_nonlocal.py     43.52, 45.34
     Joint-CRF                            ade20k_deeplabv3plus_r50_joint_crf.py    43.69, 45.61
-    Vanilla-CRF, after the baseline      ade20k_deeplabv3plus_r50_vanilla_crf.py  43.18, 45.14
+    Vanilla-CRF, after the baseline      --evaluation.finish dense_crf            43.18, 45.14
+                                         of eval.py on the baseline's run
 
 Boundary F: 14.25 and 16.15 for the baselines, 16.45 and 18.32 with E-CRF. Not run to the end by us.
 """

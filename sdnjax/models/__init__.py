@@ -6,6 +6,7 @@ from sdnjax.models.difnet import DifNet, DifNetOptions
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.mask_classifier import MaskClassifier
 from sdnjax.models.model_settings import Model, Neck
+from sdnjax.models.refine.joint_crf import JointCRF
 from sdnjax.models.zoo import MODELS, create_model
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DifNet",
     "DifNetOptions",
     "EncoderDecoder",
+    "JointCRF",
     "MaskClassifier",
     "Model",
     "Neck",

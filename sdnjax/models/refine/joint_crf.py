@@ -13,6 +13,7 @@ from sdnjax.errors import InputError
 from sdnjax.models.layers import at_least_float32
 from sdnjax.ops import resize_bilinear
 from sdnjax.ops.crf import Filter, bilateral_features, crf_rnn, exact_filter, separable_filter
+from sdnjax.settings import check_types, setting
 
 
 class JointCRF(nn.Module):
@@ -30,25 +31,30 @@ class JointCRF(nn.Module):
     holds 2²² of them for each picture at a time; on 128×128 that is 2.7e8 exponentials and
     2·2.7e8·K operations of the product. In training each iteration is done three times.
 
-    Attributes:
-      iterations: T.
-      sigma_xy, sigma_rgb: standard deviations of the bilateral kernel, in pixels of the input and
-        in grey levels of 0–255.
-      sigma_position: that of the kernel of positions alone, in pixels of the input.
-      bilateral: how the bilateral kernel is applied: `exact`, or a function of its features
-        `[h·w, 5]` to a filter (see `sdnjax.ops.crf`), which is traced.
-
     Raises:
-      InputError: from the call, if the picture does not fit the scores.
+      InputError: for settings out of bounds, and from the call if the picture does not fit the
+        scores.
     """
 
-    iterations: int = 5
-    sigma_xy: float = 160.0
-    sigma_rgb: float = 3.0
-    sigma_position: float = 3.0
-    bilateral: Literal["exact"] | Callable[[jax.Array], Filter] = "exact"
+    iterations: int = setting(5, "T, in training and evaluation", least=0)
+    sigma_xy: float = setting(
+        160.0, "σ of the bilateral kernel's positions, in pixels of the image", above=0
+    )
+    sigma_rgb: float = setting(3.0, "σ of its colours, in levels of 0-255", above=0)
+    sigma_position: float = setting(
+        3.0, "σ of the kernel of positions alone, in pixels of the image", above=0
+    )
+    bilateral: Literal["exact"] | Callable[[jax.Array], Filter] = setting(
+        "exact",
+        "how the bilateral kernel is applied: over all pairs, or by a function of its features "
+        "[h·w, 5] to a filter (sdnjax.ops.crf), which is traced",
+    )
 
     inputs = ("picture",)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, scores: jax.Array, *, train: bool, picture: jax.Array) -> jax.Array:
@@ -57,8 +63,6 @@ class JointCRF(nn.Module):
             raise InputError(
                 f"JointCRF: picture {picture.shape} does not fit scores {scores.shape}"
             )
-        if isinstance(self.bilateral, str) and self.bilateral != "exact":
-            raise InputError(f"JointCRF.bilateral is exact or a function, not {self.bilateral!r}")
 
         def matrix(name: str, scale: float) -> jax.Array:
             return self.param(name, lambda key: jnp.eye(k, dtype=jnp.float32) * scale)
