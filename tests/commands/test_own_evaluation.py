@@ -77,3 +77,19 @@ def test_validation_during_training_uses_them(experiment, tmp_path):
     results = evaluate_run(tmp_path / "plain", own, report=lambda _: None)
     assert ours == results
     assert ours["mIoU"] != plain["mIoU"]
+
+
+def test_dense_crf_by_name_in_evaluation_and_prediction(experiment, camvid, tmp_path):
+    workdir = tmp_path / "run"
+    train(experiment, workdir, report=lambda _: None)
+    evaluation = dataclasses.replace(experiment.evaluation, finish="dense_crf")
+    own = dataclasses.replace(experiment, evaluation=evaluation)
+    results = evaluate_run(workdir, own, report=lambda _: None)
+    written = json.loads((workdir / "evaluation" / "val_2_whole_DenseCRF.json").read_text())
+    assert written["results"] == results
+    assert written["evaluation"]["finish"]["bilateral_sigma_xy"] == 80
+    assert evaluate_run(workdir, experiment, report=lambda _: None)["mIoU"] != results["mIoU"]
+    predict_pictures(
+        workdir, own, [camvid / "val" / "0.png"], tmp_path / "out", report=lambda _: None
+    )
+    assert (tmp_path / "out" / "0_labels.png").exists()

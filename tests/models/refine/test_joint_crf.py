@@ -1,5 +1,7 @@
 """JointCRF: against whole matrices in float64, inside a network, and in training."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +10,15 @@ import pytest
 from flax import linen as nn
 
 from sdnjax.errors import InputError
+from sdnjax.experiment import Experiment, experiment_from_dict
 from sdnjax.losses import CrossEntropy
-from sdnjax.models import EncoderDecoder
+from sdnjax.models import EncoderDecoder, Model
 from sdnjax.models.layers import Classifier, ConvBNReLU
 from sdnjax.models.refine.joint_crf import JointCRF
 from sdnjax.ops import resize_bilinear
 from sdnjax.ops.crf import bilateral_features, exact_filter, position_features
+from sdnjax.options import OneLineParser, add_overrides, apply_overrides
+from sdnjax.settings import own_objects, to_dict
 from sdnjax.training.sharding import to_global
 from tests.ops.crf.restated import kernel, normalised, softmax
 from tests.training.test_step import mesh_of
@@ -138,6 +143,20 @@ def test_one_and_eight_devices_agree():
     one, eight = trained(1, 3), trained(8, 3)
     np.testing.assert_allclose(one[0], eight[0], rtol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one[2], eight[2])
+
+
+def test_a_record_has_it_again():
+    """It needs no code of one's own: settings of a work directory and of the command line."""
+    experiment = Experiment(model=Model("fcn_r18-d8", refine=JointCRF(iterations=3)))
+    record = json.loads(json.dumps(to_dict(experiment)))
+    assert not own_objects(record)
+    assert experiment_from_dict(record) == experiment
+    parser = OneLineParser()
+    add_overrides(parser, experiment)
+    words = parser.parse_args(["--model.refine.iterations", "7"])
+    assert apply_overrides(experiment, words).model.refine == JointCRF(iterations=7)
+    with_function = Experiment(model=Model("fcn_r18-d8", refine=JointCRF(bilateral=exact_filter)))
+    assert own_objects(to_dict(with_function))
 
 
 def test_refused():
