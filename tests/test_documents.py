@@ -80,6 +80,13 @@ def test_the_readme_runs_as_printed(request):
         exec(block, namespace)
 
 
+def test_the_page_on_losses_runs_as_printed(request):
+    namespace = {}
+    for block in blocks(request.config.rootpath, "docs/losses.md"):
+        exec(block, namespace)
+    assert namespace["experiment"].losses[0].class_weights[0] < namespace["weights"][2]
+
+
 def test_the_page_on_training_runs_as_printed(request):
     (block,) = blocks(request.config.rootpath, "docs/training.md")
     exec(block, {})
