@@ -98,8 +98,8 @@ def test_room_and_what_fills_it_change_nothing():
     assert not np.asarray(b[50:]).any()
 
 
-def test_shapes_depend_on_sizes_alone():
-    """One compilation serves pictures whose lattices differ, if the room is the same."""
+def test_one_compilation_serves_lattices_of_one_room():
+    """Pictures whose lattices differ, in rooms of the same shape."""
     a, b = (build_index(features_of(64, 5, 1.0, s), capacity=400) for s in (0, 1))
     count = 0
 
