@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from sdnjax.ops.crf.lattice_index import Array, PermutohedralIndex
 
+_LANES = 8  # float32 numbers of a vector register
+
 
 @jax.custom_vjp
 def lattice_filter(index: PermutohedralIndex, values: jax.Array) -> jax.Array:
@@ -29,8 +31,11 @@ def _filtered(index: PermutohedralIndex, values: jax.Array, *, reverse: bool) ->
     if values.ndim != 2 or values.shape[0] != n:
         raise ValueError(f"values must be [{n}, C] as the index is, not {values.shape}")
 
-    row = index.owners[:1]
-    x = _made(values.astype(jnp.float32), row)
+    row, channels = index.owners[:1], values.shape[1]
+    x = values.astype(jnp.float32)
+    if channels > _LANES:  # rows that begin anywhere are read more slowly
+        x = jnp.pad(x, ((0, 0), (0, -channels % _LANES)))
+    x = _made(x, row)
     lattice = _weighted(x, index.members, index.member_weights)
     rest = _weighted(x, index.rest, index.rest_weights)
     lattice = lattice.at[index.owners].add(rest, indices_are_sorted=True, mode="promise_in_bounds")
@@ -38,7 +43,8 @@ def _filtered(index: PermutohedralIndex, values: jax.Array, *, reverse: bool) ->
         before, after = (_take(lattice, index.neighbours[axis, i]) for i in (0, 1))
         lattice = _made(lattice + 0.5 * (before + after), row)
     scale = 1 / (1 + 2.0 ** (1 - axes))
-    return (scale * _weighted(lattice, index.vertices, index.weights)).astype(values.dtype)
+    found = scale * _weighted(lattice, index.vertices, index.weights)[:, :channels]
+    return found.astype(values.dtype)
 
 
 def _forward(index, values):

@@ -83,7 +83,8 @@ def build_index(
       capacity: rows of the lattice, row 0 included; None: a `bucket` of what is needed.
 
     Returns:
-      An index of NumPy arrays, whose shapes depend on d, `points` and `capacity` alone.
+      An index of NumPy arrays. Shapes depend on d, `points`, `capacity` and R, which is a power of
+      two: pictures of one size have few. Indices of equal shapes stack, for `jax.vmap`.
 
     Raises:
       InputError: the lattice needs more than `capacity`, N is more than `points`, features that
