@@ -13,6 +13,11 @@ from sdnjax.commands.command_line import run
 @pytest.fixture
 def camvid(tmp_path):
     """SegNet's layout: six pairs to train and three to validate, of two sizes."""
+    return make_camvid(tmp_path)
+
+
+def make_camvid(tmp_path):
+    """`camvid` in a folder."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 3)):
         for folder in (split, split + "annot"):

@@ -16,6 +16,7 @@ from sdnjax.errors import InputError
 from sdnjax.models import ECRF, EncoderDecoder
 from sdnjax.models.decoders.fcn import FCNHead
 from sdnjax.models.layers import Classifier, ConvBNReLU
+from tests.commands.conftest import make_camvid
 from tests.commands.test_train import experiment
 
 
@@ -40,11 +41,17 @@ class Backbone(ConvBNReLU):
         return (super().__call__(x, train=train),)
 
 
-@pytest.fixture
-def run(camvid, tmp_path):
-    own = experiment(camvid, model=network)
-    train(own, tmp_path / "run", report=lambda line: None)
-    return tmp_path / "run", own
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory):
+    return make_camvid(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(camvid, tmp_path_factory):
+    """Trained once for all."""
+    own, workdir = experiment(camvid, model=network), tmp_path_factory.mktemp("runs") / "run"
+    train(own, workdir, report=lambda line: None)
+    return workdir, own
 
 
 def test_class_weights_of_two_runs(run, tmp_path):
