@@ -50,7 +50,8 @@ def mmseg_network(config: str | Mapping[str, Any], changes: Mapping[str, Any] = 
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mmseg = mmseg_module("mmseg.models")
+        mmseg_module("mmseg.models")
+        mmseg: Any = mmseg_module("mmseg")
         from mmengine import Config
 
         if isinstance(config, str):
