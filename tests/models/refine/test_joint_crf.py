@@ -155,8 +155,15 @@ def test_a_record_has_it_again():
     add_overrides(parser, experiment)
     words = parser.parse_args(["--model.refine.iterations", "7"])
     assert apply_overrides(experiment, words).model.refine == JointCRF(iterations=7)
-    with_function = Experiment(model=Model("fcn_r18-d8", refine=JointCRF(bilateral=exact_filter)))
-    assert own_objects(to_dict(with_function))
+    # A filter of the library has a name, one of one's own is code.
+    theirs = Experiment(model=Model("fcn_r18-d8", refine=JointCRF(bilateral=exact_filter)))
+    assert experiment_from_dict(json.loads(json.dumps(to_dict(theirs)))) == theirs
+
+    def own(features):
+        return exact_filter(features, block=8)
+
+    mine = Experiment(model=Model("fcn_r18-d8", refine=JointCRF(bilateral=own)))
+    assert own_objects(to_dict(mine))
 
 
 def test_refused():
