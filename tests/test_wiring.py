@@ -36,17 +36,26 @@ PLAIN = Model("fcn_r18-d8", neck=SDC)
 def neck_output(**changes):
     """What the neck of a built network makes of a small stage 4, disturbed so that Y is seen."""
     neck = dataclasses.replace(PLAIN, neck=dataclasses.replace(SDC, **changes)).build(3).neck
-    stage = jax.random.normal(jax.random.key(0), (1, 7, 8, 16))
-    variables = neck.init(jax.random.key(1), (stage,), train=False)
-    noise = jax.tree.map(lambda x: 0.1 * jax.random.normal(jax.random.key(2), x.shape), variables)
-    variables = jax.tree.map(jnp.add, variables, noise)
 
-    def energy(stage):
-        (y,) = neck.apply(variables, (stage,), train=False)
-        return jnp.sum(jnp.square(y))
+    # One program: op by op, every primitive would be compiled on its own.
+    @jax.jit
+    def run():
+        stage = jax.random.normal(jax.random.key(0), (1, 7, 8, 16))
+        variables = neck.init(jax.random.key(1), (stage,), train=False)
+        noise = jax.tree.map(
+            lambda x: 0.1 * jax.random.normal(jax.random.key(2), x.shape), variables
+        )
+        variables = jax.tree.map(jnp.add, variables, noise)
 
-    shapes = jax.tree.map(jnp.shape, variables)
-    return shapes, float(energy(stage)), float(jnp.sum(jax.grad(energy)(stage)))
+        def energy(stage):
+            (y,) = neck.apply(variables, (stage,), train=False)
+            return jnp.sum(jnp.square(y))
+
+        value, gradient = jax.value_and_grad(energy)(stage)
+        return variables, value, jnp.sum(gradient)
+
+    variables, value, gradient = run()
+    return jax.tree.map(jnp.shape, variables), float(value), float(gradient)
 
 
 NECKS = {

@@ -92,7 +92,8 @@ def test_outputs(name, depths, how, size):
     print(name, size, measured)
 
 
-@pytest.mark.parametrize("size", [(65, 65), slow((64, 64)), slow((49, 78))])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(65, 65), (64, 64), (49, 78)])
 @pytest.mark.parametrize(("name", "depths", "how"), CASES)
 def test_training_step(name, depths, how, size, x64):
     images, labels = images_and_labels(K, size=size, batch=2)
@@ -187,6 +188,7 @@ def test_scalars_of_any_shape_are_read(shape):
     assert found["params"]["walk3"]["alpha"] == state[name].item()
 
 
+@pytest.mark.slow
 def test_what_the_networks_start_from():
     """Standard deviations and bounds of PyTorch's and the authors' own loops."""
     model = create_model("difnet_r18-d8", num_classes=21)

@@ -132,6 +132,7 @@ def trained(devices, steps):
     return losses, begin, jax.tree.map(np.asarray, state.params["refine"])
 
 
+@pytest.mark.slow
 def test_trains_in_a_network():
     losses, begin, end = trained(1, 30)
     assert losses[-1] < 0.6 * losses[0]
@@ -139,6 +140,7 @@ def test_trains_in_a_network():
         assert np.abs(matrix - begin[name]).max() > 1e-2, name
 
 
+@pytest.mark.slow
 def test_one_and_eight_devices_agree():
     one, eight = trained(1, 3), trained(8, 3)
     np.testing.assert_allclose(one[0], eight[0], rtol=1e-4)
