@@ -5,6 +5,7 @@
         --model.name sim-deeplab_r18-d8
 
 The data recipe is DifNet's own, with a larger rate, because there are no ImageNet weights to keep.
+It shows that everything works; from scratch so few steps only begin to learn.
 """
 
 from sdnjax.data.data_settings import Data
