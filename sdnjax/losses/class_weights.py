@@ -44,7 +44,8 @@ def effective_number(
     Args:
       shares: of the labelled pixels.
       pixels: how many there are; the paper counts examples.
-      beta: in [0, 1); 0 weighs all classes alike.
+      beta: in [0, 1); 0 weighs all classes alike, and so does any for which 1 / (1 − β) is far
+        below the classes' pixels.
     """
     _check(shares)
     if not 0 <= beta < 1:
