@@ -9,7 +9,6 @@
 """
 
 import argparse
-import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +19,17 @@ from sdnjax.commands.command_line import (
     from_workdir,
     parse_experiment,
     run,
+    run_verb,
+    verb_parser,
 )
 from sdnjax.commands.compare import KINDS, compare_run
 from sdnjax.commands.convert import from_torch, write_torch
 from sdnjax.convert.tables import TABLES
 from sdnjax.data.sources import label_space_of
-from sdnjax.errors import InputError, unknown
+from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model
 from sdnjax.models.summary import format_summary, summarize
-from sdnjax.options import OneLineParser
 
 TABLE = f"format of the foreign names: {', '.join(TABLES)} [that of the network]"
 
@@ -45,7 +45,7 @@ def from_torch_command(argv: Sequence[str]) -> int:
     network must be there, but for what the options name.
     predict.py and eval.py use the work directory; train.py CONFIG --resume trains from it.
     """
-    parser = _parser("from-torch CONFIG FILE [options]", from_torch_command)
+    parser = verb_parser("convert.py from-torch CONFIG FILE [options]", from_torch_command)
     parser.add_argument("source", metavar="CONFIG", help="the configuration file of the run")
     parser.add_argument("file", type=Path, help="the foreign checkpoint, or its folder")
     parser.add_argument("--workdir", type=Path, help="work directory [runs/NAME]")
@@ -99,7 +99,7 @@ def to_torch_command(argv: Sequence[str]) -> int:
 
     A .pth (for torch.load with weights_only=True), .safetensors or .npz.
     """
-    parser = _parser("to-torch WORKDIR FILE [options]", to_torch_command)
+    parser = verb_parser("convert.py to-torch WORKDIR FILE [options]", to_torch_command)
     parser.add_argument("workdir", type=Path, help="work directory of a run")
     parser.add_argument("file", type=Path, help="file to write: .pth, .safetensors or .npz")
     parser.add_argument("--step", type=int, help="step of the checkpoint [the latest]")
@@ -134,7 +134,7 @@ def compare_command(argv: Sequence[str]) -> int:
     evaluation, under the paths of their modules. Gradients and the step are those of the
     training loss without dropout; settings of loss and optimizer are options here.
     """
-    parser = _parser("compare WORKDIR --KIND FILE [options]", compare_command)
+    parser = verb_parser("convert.py compare WORKDIR --KIND FILE [options]", compare_command)
     parser.add_argument("workdir", type=Path, help="work directory of a run")
     for kind, what in zip(
         KINDS,
@@ -189,7 +189,7 @@ def inspect_command(argv: Sequence[str]) -> int:
     Nothing is computed. Multiply-adds are those of convolutions, linear layers, attention
     products and SDC in evaluation; memory is that of the outputs of all layers.
     """
-    parser = _parser("inspect NETWORK [options]", inspect_command)
+    parser = verb_parser("convert.py inspect NETWORK [options]", inspect_command)
     parser.add_argument("network", help="a network's name, a configuration or a work directory")
     parser.add_argument("--size", type=_size, default=(512, 512), help="height,width [512,512]")
     parser.add_argument("--classes", type=int, help="number of classes [the data set's]")
@@ -213,20 +213,7 @@ VERBS = {
 
 
 def main() -> int:
-    if len(sys.argv) < 2:
-        raise InputError(f"name the verb first: {', '.join(VERBS)}; --help shows how")
-    if sys.argv[1] in ("-h", "--help"):
-        print(__doc__)
-        return 0
-    verb, *argv = sys.argv[1:]
-    if verb not in VERBS:
-        raise unknown("unknown verb", verb, VERBS)
-    return VERBS[verb](argv)
-
-
-def _parser(usage: str, command: object) -> OneLineParser:
-    text = inspect.cleandoc(command.__doc__ or "")
-    return OneLineParser(usage=f"python convert.py {usage}", description=text)
+    return run_verb(__doc__, VERBS)
 
 
 def _experiment_of(arguments: argparse.Namespace, path: Path) -> Experiment:

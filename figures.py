@@ -7,11 +7,11 @@
 """
 
 import argparse
-import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdnjax.commands.class_weights import compare_class_weights
 from sdnjax.commands.command_line import (
     PICTURES,
     add_code,
@@ -19,9 +19,11 @@ from sdnjax.commands.command_line import (
     from_workdir,
     parse_experiment,
     run,
+    run_verb,
+    verb_parser,
 )
-from sdnjax.errors import InputError, unknown
-from sdnjax.options import OneLineParser
+from sdnjax.commands.figures import draw_network
+from sdnjax.commands.trained import load_network
 
 
 def class_weights_command(argv: Sequence[str]) -> int:
@@ -33,7 +35,7 @@ def class_weights_command(argv: Sequence[str]) -> int:
     first run's training split, and the cosine of the weights of both in every run: the mean over
     classes is printed, class_weights.csv and class_weights.png are written.
     """
-    parser = _parser("class-weights RUN [RUN …] [options]", class_weights_command)
+    parser = verb_parser("figures.py class-weights RUN [RUN …] [options]", class_weights_command)
     parser.add_argument("workdir", metavar="RUN", type=Path, help="work directory of a run")
     parser.add_argument("others", metavar="RUN", nargs="*", type=Path, help="more of them")
     parser.add_argument("--split", help="split whose labels are counted [data.train_split]")
@@ -43,9 +45,6 @@ def class_weights_command(argv: Sequence[str]) -> int:
     arguments, experiment = parse_experiment(
         parser, "work directory", from_workdir, argv, uses=("data",)
     )
-    from sdnjax.commands.class_weights import compare_class_weights  # noqa: PLC0415 (JAX)
-    from sdnjax.commands.trained import load_network  # noqa: PLC0415
-
     step = arguments.step
     runs = {arguments.workdir: load_network(arguments.workdir, experiment, step)}
     for workdir in arguments.others:
@@ -70,7 +69,7 @@ def network_command(argv: Sequence[str]) -> int:
     for E-CRF the size of messages and superpixel means; features before and after an SDN neck or
     a context as their principal components.
     """
-    parser = _parser("network RUN PICTURE [PICTURE …] [options]", network_command)
+    parser = verb_parser("figures.py network RUN PICTURE [PICTURE …] [options]", network_command)
     parser.add_argument("workdir", metavar="RUN", type=Path, help="work directory of a run")
     parser.add_argument("pictures", type=Path, nargs="+", help="image files or folders of them")
     parser.add_argument(
@@ -82,8 +81,6 @@ def network_command(argv: Sequence[str]) -> int:
     arguments, experiment = parse_experiment(
         parser, "work directory", from_workdir, argv, uses=PICTURES
     )
-    from sdnjax.commands.figures import draw_network  # noqa: PLC0415 (JAX)
-
     draw_network(
         arguments.workdir,
         experiment,
@@ -99,20 +96,7 @@ VERBS = {"class-weights": class_weights_command, "network": network_command}
 
 
 def main() -> int:
-    if len(sys.argv) < 2:
-        raise InputError(f"name the verb first: {', '.join(VERBS)}; --help shows how")
-    if sys.argv[1] in ("-h", "--help"):
-        print(__doc__)
-        return 0
-    verb, *argv = sys.argv[1:]
-    if verb not in VERBS:
-        raise unknown("unknown verb", verb, VERBS)
-    return VERBS[verb](argv)
-
-
-def _parser(usage: str, command: object) -> OneLineParser:
-    text = inspect.cleandoc(command.__doc__ or "")
-    return OneLineParser(usage=f"python figures.py {usage}", description=text)
+    return run_verb(__doc__, VERBS)
 
 
 def _point(text: str) -> tuple[int, int]:

@@ -161,7 +161,9 @@ def exact(name: str, size: tuple[int, int, int], repeats: int) -> dict:
         return jnp.exp(-0.5 * squares) @ values
 
     def gradient(apply):
-        loss = lambda values: jnp.sum(jnp.square(apply(values)))  # noqa: E731
+        def loss(values):
+            return jnp.sum(jnp.square(apply(values)))
+
         return jax.jit(jax.value_and_grad(loss)).lower(values).compile()
 
     blocked, plain = gradient(exact_filter(features)), gradient(whole)

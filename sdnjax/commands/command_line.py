@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import io
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from sdnjax.commands.compilation_cache import keep_compiled_functions
 from sdnjax.commands.trained import Step
 from sdnjax.commands.workdir import load_experiment
 from sdnjax.config_file import load_config
-from sdnjax.errors import InputError, RunError
+from sdnjax.errors import InputError, RunError, unknown
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import PROTOCOLS, protocol
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
@@ -117,6 +118,26 @@ def _with_network_of(experiment: Experiment, argv: Sequence[str]) -> Experiment:
     early = OneLineParser(add_help=False)
     add_overrides(early, experiment, lambda key: key.startswith("model."))
     return apply_overrides(experiment, early.parse_known_args(argv)[0])
+
+
+def run_verb(description: str, verbs: Mapping[str, Callable[[Sequence[str]], int]]) -> int:
+    """For scripts of several verbs: calls the one that the command line names first."""
+    if len(sys.argv) < 2:
+        raise InputError(f"name the verb first: {', '.join(verbs)}; --help shows how")
+    if sys.argv[1] in ("-h", "--help"):
+        print(description)
+        return 0
+    verb, *argv = sys.argv[1:]
+    if verb not in verbs:
+        raise unknown("unknown verb", verb, verbs)
+    return verbs[verb](argv)
+
+
+def verb_parser(usage: str, command: object) -> OneLineParser:
+    """The parser of a verb, whose docstring is its description."""
+    return OneLineParser(
+        usage=f"python {usage}", description=inspect.cleandoc(command.__doc__ or "")
+    )
 
 
 def add_step(parser: argparse.ArgumentParser) -> None:

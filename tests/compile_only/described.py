@@ -10,6 +10,7 @@ import os
 
 import jax
 import numpy as np
+import pytest
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -50,6 +51,10 @@ def has_cuda_compiler() -> bool:
 
 def has_tpu_compiler() -> bool:
     return importlib.util.find_spec("libtpu") is not None
+
+
+needs_cuda = pytest.mark.skipif(not has_cuda_compiler(), reason="needs the CUDA plugin")
+needs_tpu = pytest.mark.skipif(not has_tpu_compiler(), reason="needs libtpu")
 
 
 def h100_mesh(count: int) -> Mesh:

@@ -11,15 +11,13 @@ from tests.compile_only.described import (
     collectives,
     compile_for,
     h100_mesh,
-    has_cuda_compiler,
-    has_tpu_compiler,
+    needs_cuda,
+    needs_tpu,
     temporaries,
     tpu_mesh,
 )
 
 BATCH = 16
-needs_cuda = pytest.mark.skipif(not has_cuda_compiler(), reason="needs the CUDA plugin")
-needs_tpu = pytest.mark.skipif(not has_tpu_compiler(), reason="needs libtpu")
 
 
 def step_for(mesh, name, side, dtype="float32"):

@@ -14,14 +14,11 @@ from tests.compile_only.described import (
     collectives,
     compile_for,
     h100_mesh,
-    has_cuda_compiler,
-    has_tpu_compiler,
+    needs_cuda,
+    needs_tpu,
     temporaries,
     tpu_mesh,
 )
-
-needs_cuda = pytest.mark.skipif(not has_cuda_compiler(), reason="needs the CUDA plugin")
-needs_tpu = pytest.mark.skipif(not has_tpu_compiler(), reason="needs libtpu")
 
 SHAPES = [(16, 128, 128, 256), (16, 64, 64, 512), (16, 32, 32, 1024), (4, 64, 64, 2048)]
 

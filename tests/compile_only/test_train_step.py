@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import pytest
 
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
@@ -11,8 +10,8 @@ from tests.compile_only.described import (
     collectives,
     compile_for,
     h100_mesh,
-    has_cuda_compiler,
-    has_tpu_compiler,
+    needs_cuda,
+    needs_tpu,
     tpu_mesh,
 )
 
@@ -29,7 +28,7 @@ def step_for(mesh):
     return compile_for(mesh, recipe.step, recipe.abstract_state(), batch, batch_size=BATCH)
 
 
-@pytest.mark.skipif(not has_cuda_compiler(), reason="needs the CUDA plugin")
+@needs_cuda
 def test_on_eight_h100s():
     compiled = step_for(h100_mesh(8))
     # Every stage's operator, forward and backward.
@@ -40,7 +39,7 @@ def test_on_eight_h100s():
     assert not any(found.values()), found
 
 
-@pytest.mark.skipif(not has_tpu_compiler(), reason="needs libtpu")
+@needs_tpu
 def test_on_four_v5e_chips():
     found = collectives(step_for(tpu_mesh("v5e:2x2")))
     assert found.pop("all-reduce") > 0
