@@ -4,8 +4,10 @@ import dataclasses
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
 from sdnjax.commands.evaluate import evaluate_run
@@ -66,23 +68,24 @@ def test_e_crf_with_sdn_in_one_network(experiment, camvid, tmp_path):
     assert np.asarray(Image.open(files[0])).shape == (24, 30)
 
 
-def test_one_and_eight_devices_agree(experiment):
-    recipe = dataclasses.replace(experiment, batch_size=8).build(11)
+def test_one_and_eight_devices_agree(experiment, x64):
+    """In float64: in float32 roundings alone move the gradient of such a start by 0.3 %."""
+    recipe = dataclasses.replace(experiment, batch_size=8).build(11, dtype=jnp.float64)
     rng = np.random.default_rng(0)
     batch = {
-        "image": rng.standard_normal((8, 33, 40, 3)).astype(np.float32),
+        "image": rng.standard_normal((8, 33, 40, 3)),
         "label": rng.integers(0, 11, (8, 33, 40)).astype(np.int32),
         "superpixels": rng.integers(-1, 9, (8, 33, 40)).astype(np.int32),
     }
+    narrow = jax.jit(recipe.init_variables)()
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), narrow)
     history = []
     for devices in (1, 8):
         mesh = mesh_of(devices)
-        state, step = recipe.new_state(mesh), recipe.compiled_step(mesh)
+        state = jax.device_put(recipe.init_state(variables), NamedSharding(mesh, PartitionSpec()))
+        step = recipe.compiled_step(mesh)
         for _ in range(2):
             state, metrics = step(state, to_global(batch, mesh))
         history.append({k: float(v) for k, v in metrics.items()})
-    # Gradients of a network at its start, of batch norms over few values, differ by more.
-    losses = [{k: v for k, v in found.items() if k.startswith("loss")} for found in history]
-    for key, value in losses[0].items():
-        assert abs(value - losses[1][key]) < 2e-4 * max(1, abs(value)), key
-    assert jax.device_count() == 8
+    assert history[0] == pytest.approx(history[1], rel=1e-9)
+    assert {"loss", "loss_auxiliary", "gradient_norm"} <= history[0].keys()

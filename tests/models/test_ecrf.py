@@ -1,6 +1,7 @@
 """E-CRF's module against a loop, and as a part of networks and of experiments."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -153,6 +154,33 @@ def test_an_experiment_names_its_settings():
         dataclasses.replace(experiment, data=Data(superpixels=200))
     with pytest.raises(InputError, match="at least 0, not -1"):
         ECRF(message_weight=-1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"message_weight": 0.4},
+        {"superpixel_weight": 0.3},
+        {"compatibility": "pair"},
+        {"centre": False},
+        {"normalize": True},
+        {"start": "identity"},
+        {"embedding": 16},
+        {"dilation": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_setting_changes_the_features(change):
+    f, picture, labels = inputs(dtype=np.float32)
+    extras = {"picture": jnp.array(picture), "superpixels": jnp.array(labels)}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def features(module):
+        return module.init_with_output(jax.random.key(0), jnp.array(f), train=False, **extras)[0]
+
+    plain = ECRF(segments=4)
+    before, after = (features(x)["features"] for x in (plain, plain.clone(**change)))
+    assert np.abs(before - after).max() > 1e-3
 
 
 def test_equal_modules_are_equal():
