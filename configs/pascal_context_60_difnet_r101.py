@@ -18,28 +18,21 @@ The table cites DeepLabV2's paper for its Sim-Deeplab. Recipe as in `voc2012_aug
 200 epochs of 4,998 images. Not run to the end by us.
 """
 
-from sdnjax.data.data_settings import Data
+import dataclasses
+
+from voc2012_aug_difnet_r50 import config as voc2012
+
 from sdnjax.experiment import Experiment
-from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model
-from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:
-    return Experiment(
+    experiment = voc2012()
+    return dataclasses.replace(
+        experiment,
         name="pascal_context_60_difnet_r101",
         model=Model(name="difnet_r101-d8"),
-        data=Data(
-            name="pascal_context_60",
-            crop_size=(321, 321),
-            recipe="difnet",
-            mean=(122.67891434, 116.66876762, 104.00698793),
-            std=(1.0, 1.0, 1.0),
-        ),
-        optimizer=Optimizer(kind="sgd", learning_rate=2.5e-3, end_learning_rate=0.0, power=0.9),
-        evaluation=protocol("voc2012_difnet"),
+        data=dataclasses.replace(experiment.data, name="pascal_context_60"),
         steps=200 * 313,  # 313 batches of 16 hold 4,998 images
-        batch_size=16,
         evaluate_every=6_260,
-        checkpoint_every=2_000,
     )

@@ -17,28 +17,15 @@ released logs say:
 71.83 becomes 72.26 with a CRF. Not run to the end by us.
 """
 
-from sdnjax.data.data_settings import Data
+import dataclasses
+
+from voc2012_aug_difnet_r50 import config as difnet
+
 from sdnjax.experiment import Experiment
-from sdnjax.inference.protocols import protocol
 from sdnjax.models import Model
-from sdnjax.training.optimizer import Optimizer
 
 
 def config() -> Experiment:
-    return Experiment(
-        name="voc2012_aug_sim_deeplab_r101",
-        model=Model(name="sim-deeplab_r101-d8"),
-        data=Data(
-            name="voc2012_aug",
-            crop_size=(321, 321),
-            recipe="difnet",
-            mean=(122.67891434, 116.66876762, 104.00698793),
-            std=(1.0, 1.0, 1.0),
-        ),
-        optimizer=Optimizer(kind="sgd", learning_rate=2.5e-3, end_learning_rate=0.0, power=0.9),
-        evaluation=protocol("voc2012_difnet"),
-        steps=200 * 662,
-        batch_size=16,
-        evaluate_every=13_240,
-        checkpoint_every=2_000,
+    return dataclasses.replace(
+        difnet(), name="voc2012_aug_sim_deeplab_r101", model=Model(name="sim-deeplab_r101-d8")
     )

@@ -16,7 +16,7 @@ from sdnjax.commands.trained import Trained, check_classes
 from sdnjax.data import Data, evaluation_examples
 from sdnjax.errors import InputError
 from sdnjax.files import write_atomically
-from sdnjax.metrics.class_weights import adjacent_pixels, most_adjacent, weight_similarity
+from sdnjax.metrics.adjacency import adjacent_pixels, most_adjacent, weight_similarity
 from sdnjax.visualize import save_png
 from sdnjax.visualize.scatter import scatter_picture
 

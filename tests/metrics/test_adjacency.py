@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sdnjax.metrics.class_weights import adjacent_pixels, most_adjacent, weight_similarity
+from sdnjax.metrics.adjacency import adjacent_pixels, most_adjacent, weight_similarity
 
 
 def test_counts_equal_a_loop():

@@ -1,4 +1,4 @@
-"""How alike a classifier's weights are for classes that meet at boundaries.
+"""Classes that meet at boundaries, and how alike a classifier's weights for them are.
 
 E-CRF (Zhu et al., 2023), Fig. 1(a): classes that share many boundary pixels have similar class
 weights, because their gradients there point the same way. The paper says what is plotted; how it
