@@ -107,6 +107,13 @@ class Experiment:
             raise InputError("evaluate_every has no effect: data.val_split is none")
         if self.init_without and self.init_from is None:
             raise InputError("init_without has no effect without init_from")
+        if getattr(self.model, "binary", False):
+            for i, loss in enumerate(self.losses or ()):
+                if getattr(loss, "activation", None) == "sigmoid":
+                    raise InputError(
+                        f"losses.{i}.activation is sigmoid, a problem of its own for each class: "
+                        "with model.binary take softmax, which is the sigmoid of the one logit"
+                    )
         segments = getattr(getattr(self.model, "context", None), "segments", None)
         if segments is not None and (self.data.superpixels or 0) > segments:
             raise InputError(

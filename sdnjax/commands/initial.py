@@ -49,13 +49,13 @@ def first_state(
     place = SingleDeviceSharding(jax.local_devices()[0])
     theirs = load_items(path, with_shardings(there, place))
     initial = flat(state.variables)
-    larger = flat(experiment.build(recipe.num_classes + 1).abstract_state().variables)
+    others = tuple(describe(path)["classes"])
     taken, kept = transferred(
         initial,
         flat(theirs),
-        _class_axes(initial, larger),
+        _class_axes(experiment, recipe.num_classes, initial, classes, others),
         ours=classes,
-        others=tuple(describe(path)["classes"]),
+        others=others,
         without=experiment.init_without,
         where=str(source),
     )
@@ -169,8 +169,25 @@ def transferred(
     return taken, f"; {same} of {len(ours)} classes kept by name{rest}"
 
 
-def _class_axes(leaves: Mapping[str, Any], larger: Mapping[str, Any]) -> dict[str, int]:
+def _class_axes(
+    experiment: Experiment,
+    num_classes: int,
+    leaves: Mapping[str, Any],
+    ours: Sequence[str],
+    others: Sequence[str],
+) -> dict[str, int]:
     """The axis in which each leaf grows with one class more."""
+    if getattr(experiment.model, "binary", False):
+        # One logit for two classes has no place for each of them.
+        without = set(experiment.init_without)
+        parts = {path.split("/")[1] for path in leaves} & {"classifier", "auxiliary"}
+        if tuple(ours) != tuple(others) and not parts <= without:
+            raise InputError(
+                f"init_from: one logit (model.binary) tells {', '.join(others)} apart there, "
+                f"{', '.join(ours)} here; init_without {','.join(sorted(parts))} starts it anew"
+            )
+        return {}
+    larger = flat(experiment.build(num_classes + 1).abstract_state().variables)
     return {
         path: next(
             i for i, (a, b) in enumerate(zip(x.shape, larger[path].shape, strict=True)) if a != b

@@ -64,11 +64,11 @@ class Evaluation:
         "widths in pixels of the bands around true boundaries inside which mIoU is counted too",
         least=1,
     )
-    finish: Literal["dense_crf", "dense_crf_voc"] | Finish | None = setting(
+    finish: Literal["dense_crf", "dense_crf_voc", "threshold"] | Finish | None = setting(
         None,
         "what makes labels of the mean probabilities: a function of them, float32 [H, W, K], and "
         "the picture, uint8 [H, W, C]; none takes the most probable class; dense_crf is "
-        "DenseCRF(), dense_crf_voc DeepLabV2's DenseCRF.voc()",
+        "DenseCRF(), dense_crf_voc DeepLabV2's DenseCRF.voc(), threshold Threshold()",
     )
     metrics: tuple[Any, ...] = setting(
         (), "metrics of one's own, beside those above (sdnjax.metrics.Metric)"
@@ -85,8 +85,13 @@ class Evaluation:
         check_types(self)
         if isinstance(self.finish, str):
             from sdnjax.inference.dense_crf import DenseCRF  # noqa: PLC0415 (imports JAX)
+            from sdnjax.inference.threshold import Threshold  # noqa: PLC0415
 
-            named = {"dense_crf": DenseCRF, "dense_crf_voc": DenseCRF.voc}
+            named: dict[str, Callable[[], Finish]] = {
+                "dense_crf": DenseCRF,
+                "dense_crf_voc": DenseCRF.voc,
+                "threshold": Threshold,
+            }
             object.__setattr__(self, "finish", named[self.finish]())
         pairs = zip(self.window, self.stride, strict=True)
         if any(s > w for w, s in pairs):

@@ -7,7 +7,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from sdnjax.errors import InputError
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.losses.pixels import labelled, members, weights_of
 from sdnjax.settings import check_types, setting
@@ -32,6 +34,9 @@ class Dice:
         "masked", "void pixels are left out; counted: of no class, as in mmsegmentation"
     )
     epsilon: float = setting(1e-3, "keeps an empty denominator from 0", above=0)
+    of_classes: tuple[int, ...] | None = setting(
+        None, "classes whose regions count, 1 for a foreground alone; none: all", least=0
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -42,6 +47,7 @@ class Dice:
         t = members(index, valid, scores.shape[-1], scores.dtype)
         if self.void == "masked":
             p = jnp.where(valid[..., None], p, 0)
+        p, t = (_chosen(x, self.of_classes) for x in (p, t))
         inner = (1, 2, 3)
         overlap = 2 * jnp.sum(p * t, inner)
         if self.squared:
@@ -68,6 +74,9 @@ class Tversky:
     class_weights: tuple[float, ...] | None = setting(
         None, "a factor for each class; none: 1", least=0
     )
+    of_classes: tuple[int, ...] | None = setting(
+        None, "classes whose regions count, 1 for a foreground alone; none: all", least=0
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -83,7 +92,20 @@ class Tversky:
         wrong = self.alpha * (predicted - true) + self.beta * (labelled_pixels - true)
         index_of_class = 1 - (true + self.smooth) / (true + wrong + self.smooth)
         weights = weights_of(self.class_weights, classes, scores.dtype)
-        return {"tversky": _over_images(jnp.mean(weights * index_of_class, axis=-1), valid)}
+        of_each = _chosen(weights * index_of_class, self.of_classes)
+        return {"tversky": _over_images(jnp.mean(of_each, axis=-1), valid)}
+
+
+def _chosen(x: jax.Array, classes: tuple[int, ...] | None) -> jax.Array:
+    """`x [..., K]` of some classes alone.
+
+    Raises: InputError for a class that there is not: JAX would read the last one in its place.
+    """
+    if classes is None:
+        return x
+    if not classes or max(classes) >= x.shape[-1]:
+        raise InputError(f"losses: of_classes {classes}: there are classes 0…{x.shape[-1] - 1}")
+    return x[..., np.asarray(classes)]
 
 
 def _probabilities(scores: jax.Array, activation: str) -> jax.Array:

@@ -58,6 +58,7 @@ class Common:
     like: str
     dtype: Dtype
     difnet: DifNetOptions = DifNetOptions()
+    binary: bool = False
 
     def dropout_or(self, default: float) -> float:
         """What was asked for, else the network's own."""
@@ -65,7 +66,7 @@ class Common:
 
     def classifier(self, dropout: float) -> Classifier:
         """The usual one; `dropout` is the network's own."""
-        return Classifier(self.num_classes, self.dropout_or(dropout), self.dtype)
+        return Classifier(self.num_classes, self.dropout_or(dropout), self.dtype, self.binary)
 
     def auxiliary(self, channels: int) -> Head:
         """mmseg's auxiliary head: one convolution and a classifier."""
@@ -215,7 +216,7 @@ def segmenter(size: str, common: Common, classifier: str) -> EncoderDecoder:
         ),
         classifier=MaskTransformer(common.num_classes, width, heads, dtype=common.dtype)
         if classifier == "mask"
-        else Classifier(common.num_classes, 0.0, common.dtype),
+        else Classifier(common.num_classes, 0.0, common.dtype, common.binary),
         decoder_stages=(0,),
     )
 

@@ -135,18 +135,26 @@ class ConvBNReLU(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Channel dropout and a 1×1 convolution to class scores, `[B, H, W, K]`, at least float32."""
+    """Channel dropout and a 1×1 convolution to class scores, `[B, H, W, K]`, at least float32.
+
+    Attributes:
+      binary: of two classes the first scores 0 and the convolution has one channel, z: the softmax
+        of (0, z) is the sigmoid of z, so whatever takes scores of classes takes these.
+    """
 
     num_classes: int
     dropout: float = 0.1
     dtype: Dtype = jnp.float32
+    binary: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         init = nn.initializers.normal(0.01)
-        layer = conv(self.num_classes, 1, bias=True, dtype=self.dtype, kernel_init=init, name="seg")
-        return at_least_float32(layer(x))
+        width = 1 if self.binary else self.num_classes
+        layer = conv(width, 1, bias=True, dtype=self.dtype, kernel_init=init, name="seg")
+        scores = at_least_float32(layer(x))
+        return jnp.pad(scores, ((0, 0), (0, 0), (0, 0), (1, 0))) if self.binary else scores
 
 
 class Head(nn.Module):

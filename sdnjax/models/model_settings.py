@@ -97,6 +97,9 @@ class Model:
         "whoever trained the weights; convert.py sets it by its table",
     )
     dtype: Literal["float32", "bfloat16"] = setting("float32", "type of the computation")
+    binary: bool = setting(
+        False, "of two classes, one logit, the second's: its probability is the logit's sigmoid"
+    )
     difnet: DifNetOptions = DifNetOptions()
 
     def __post_init__(self) -> None:
@@ -145,6 +148,7 @@ class Model:
             stem=self.stem,
             like=self.like,
             dtype=dtype or jnp.dtype(self.dtype),
+            binary=self.binary,
             difnet=self.difnet,
             **neck,
         )

@@ -78,6 +78,7 @@ def create_model(
     stem: Literal["v1", "v1c"] = "v1c",
     like: Literal["mmseg", "timm", "augreg", "hf", "official"] = "mmseg",
     dtype: Dtype = jnp.float32,
+    binary: bool = False,
     difnet: DifNetOptions | None = None,
     guidance_channels: int | None = None,
     **sdn_options: Any,
@@ -105,6 +106,8 @@ def create_model(
       like: whose details the Segmenter has ("mmseg", "timm", "augreg", "hf", "official") and the
         SegFormer ("mmseg", "hf"); other networks are the same everywhere.
       dtype: of the computation; parameters, batch-norm statistics and logits are float32.
+      binary: the classifier gives one logit for the second of two classes, `Classifier.binary`;
+        not in networks whose classifier is another. OCRNet's regions stay two.
       difnet: of DifNet and Sim-Deeplab, which walks, dilations, start and colours they
         have; None for the released code's.
       guidance_channels, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
@@ -147,5 +150,11 @@ def create_model(
         like=like,
         dtype=dtype,
         difnet=difnet,
+        binary=binary,
     )
-    return build(depth, common)
+    if binary and num_classes != 2:
+        raise InputError(f"model.binary: one logit tells 2 classes apart, there are {num_classes}")
+    network = build(depth, common)
+    if binary and not getattr(getattr(network, "classifier", None), "binary", False):
+        raise InputError(f"model.binary: the classifier of {name} has a score for each class")
+    return network
