@@ -61,7 +61,7 @@ def draw_network(
     written: list[Path] = []
     for name, file in files.items():
         image = read_image(file, own_pixels(experiment.data))
-        inputs = _inputs(trained, image)
+        inputs = inputs_of_picture(trained, image)
         outputs = apply(trained.variables, inputs.pop("image"), inputs)
         figures = network_figures(jax.device_get(outputs), shown(image), trained.palette)
         if walks is not None and points:
@@ -80,8 +80,8 @@ def draw_network(
     return written
 
 
-def _inputs(trained: Trained, image: np.ndarray) -> dict[str, Any]:
-    """The arguments of the network for one picture."""
+def inputs_of_picture(trained: Trained, image: np.ndarray) -> dict[str, Any]:
+    """The arguments of a network for one picture: `image [1, H, W, C]`, and what it asks for."""
     data, wanted = trained.experiment.data, inputs_of(trained.network)
     normalized = jnp.asarray(data.normalization(image))[None]
     inputs = {"image": normalized} | {
@@ -98,11 +98,16 @@ def _transitions(
     points: Sequence[tuple[int, int]],
     walks: Sequence[int],
 ) -> np.ndarray:
-    size = image.shape[:2]
+    check_points(points, image.shape[:2])
+    network: Any = trained.network
+    normalized = inputs_of_picture(trained, image)["image"]
+    rows = network.transition_rows(trained.variables, normalized, points)
+    names = ["image" if walk == 0 else f"stage {walk}" for walk in walks]
+    return transition_figure(shown(image), points, np.asarray(rows), names)
+
+
+def check_points(points: Sequence[tuple[int, int]], size: tuple[int, int]) -> None:
+    """InputError for a (row, column) beyond a picture of `size`."""
     for y, x in points:
         if y >= size[0] or x >= size[1]:
             raise InputError(f"--points: {y},{x} is no pixel of a picture of {size[0]}×{size[1]}")
-    network: Any = trained.network
-    rows = network.transition_rows(trained.variables, _inputs(trained, image)["image"], points)
-    names = ["image" if walk == 0 else f"stage {walk}" for walk in walks]
-    return transition_figure(shown(image), points, np.asarray(rows), names)

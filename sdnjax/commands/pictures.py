@@ -68,7 +68,7 @@ def claim(out: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
     if taken:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise InputError(
-            f"{out / taken[0]}{more} would be overwritten, which predict.py has not written: name "
+            f"{out / taken[0]}{more} would be overwritten, and no earlier call wrote it: name "
             "another folder with --out"
         )
     out.mkdir(parents=True, exist_ok=True)

@@ -89,9 +89,15 @@ def transition_figure(
       its largest value.
     """
     size, sheet = picture.shape[:2], []
-    radius = max(2, min(size) // 60)
-    for (y, x), maps in zip(points, rows, strict=True):
-        marked = picture.copy()
-        marked[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1] = _POINT
-        sheet.append([marked, *(enlarged(heat(values, 0), size) for values in maps)])
+    for point, maps in zip(points, rows, strict=True):
+        row = [enlarged(heat(values, 0), size) for values in maps]
+        sheet.append([marked(picture, [point]), *row])
     return panel(sheet, ["pixel", *names])
+
+
+def marked(picture: np.ndarray, points: Sequence[tuple[int, int]]) -> np.ndarray:
+    """A copy of a picture with a small square at each (row, column)."""
+    radius, copy = max(2, min(picture.shape[:2]) // 60), picture.copy()
+    for y, x in points:
+        copy[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1] = _POINT
+    return copy

@@ -116,7 +116,7 @@ def test_one_logit_from_training_to_evaluation(tmp_path):
         data=Data("folder", dir=str(folder), crop_size=(33, 33), photometric=False, workers=1),
         losses=(CrossEntropy(), Dice(of_classes=(1,)), CrossEntropy(weight=0.4, on="auxiliary")),
         steps=2,
-        batch_size=2,
+        batch_size=8,
         tensorboard=False,
     )
     trained = train(experiment, tmp_path / "run", report=lambda line: None)

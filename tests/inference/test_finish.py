@@ -97,6 +97,6 @@ def test_finish_is_part_of_the_name():
 
 
 def test_settings_that_cannot_be_called():
-    known = r"dense_crf\|dense_crf_voc or a function or none"
+    known = r"dense_crf\|dense_crf_voc\|threshold or a function or none"
     with pytest.raises(InputError, match=rf"Evaluation.finish must be {known}, not 'crf'"):
         Evaluation(finish="crf")

@@ -101,6 +101,8 @@ class SDN(nn.Module):
             )
         else:
             y = _WITHOUT_GUIDANCE[self.operator](x, kernel, dilation=self.dilation)
+        # For those who look inside; nothing is kept unless "intermediates" are asked for.
+        self.sow("intermediates", "response", y)
 
         both = jnp.concatenate([u, y], axis=-1)
         fusion = conv(
