@@ -9,7 +9,8 @@ FOLDER holds leftImg8bit and gtFine, as they are or prepared. Paper, boundary F 
 500 validation images: 69.5 / 78.2; the baseline, `--model.neck.operator none`, 65.2 / 76.7, and
 mIoU 81.9 → 82.8. Table 3(a) replaces the operator (F at 1 px: `--model.neck.operator conv` 65.2,
 `cdc` 60.1), 3(b) kernel and dilation (`--model.neck.kernel_size 5` 69.6, `--model.neck.dilation 3`
-69.1, `5` 68.8).
+69.1, `5` 68.8), 3(c) adds DenseCRF (`cityscapes_ocrnet_hr48_sdn_crf.py` 69.7), SegFix
+(`…_segfix.py` 70.1) or InverseForm (`…_inverse_form.py` 70.5).
 
 Recipe: crops of 512×1024 out of 2048×1024 scaled by 0.5 to 2; 80k steps of 8 images; SGD with
 momentum 0.9 and weight decay 5e-4, 0.01 → 1e-4, poly power 0.9; auxiliary loss 0.4. Crop, steps and

@@ -6,16 +6,21 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from sdnjax.commands.class_weights import compare_class_weights
+from sdnjax.commands.error_maps import compare_errors
 from sdnjax.commands.figures import draw_network
+from sdnjax.commands.operators import compare_operators, responses
 from sdnjax.commands.train import train
 from sdnjax.commands.trained import load_network
 from sdnjax.data import evaluation_examples
 from sdnjax.errors import InputError
+from sdnjax.inference.predictor import Predictor
 from sdnjax.models import ECRF, EncoderDecoder
 from sdnjax.models.decoders.fcn import FCNHead
-from sdnjax.models.layers import Classifier, ConvBNReLU
+from sdnjax.models.layers import Classifier, ConvBNReLU, EqualPartial
+from sdnjax.models.necks.sdn import SDN, SDNNeck
 from tests.commands.conftest import make_camvid
 from tests.commands.test_train import experiment
 
@@ -123,3 +128,88 @@ def test_the_command_names_its_verbs(call):
     status, _, err = call("figures.py", "clas-weights")
     assert status == 2 and "did you mean class-weights" in err
     assert call("figures.py", "network", "--help")[0] == 0
+
+
+def test_error_maps_of_two_runs(run, tmp_path):
+    """The examples where the runs differ most, each by its own protocol, and their shares."""
+    workdir, own = run
+    first = load_network(workdir, own)
+    equal = jax.tree.map(np.asarray, first.variables)
+    equal["params"]["classifier"]["seg"]["bias"] = np.eye(11)[3] * 1e6
+    second = dataclasses.replace(first, variables=equal)  # class 3 everywhere
+    lines = []
+    how = {"count": 2, "report": lines.append}
+    runs = {"baseline": first, "all 3": second}
+    files = compare_errors(runs, own.data, "val", tmp_path, **how)
+    assert len(files) == 2 and all(file.exists() for file in files)
+    shares, differ = {}, {}
+    predictor = Predictor(first.network, own.evaluation, own.data.normalization)
+    variables = predictor.place(first.variables)
+    for x in evaluation_examples(own.data, "val"):
+        (labels,) = predictor.labels(variables, [x.image])
+        valid = x.label != 255
+        right = [(labels == x.label)[valid], (x.label == 3)[valid]]
+        shares[x.name] = [1 - r.mean() for r in right]
+        differ[x.name] = (right[0] != right[1]).sum()
+    largest = sorted(differ, key=differ.get, reverse=True)[:2]
+    assert [line.split(":")[0] for line in lines[:2]] == largest
+    assert lines[0].endswith(
+        f"wrong baseline {shares[largest[0]][0]:.2%}, all 3 {shares[largest[0]][1]:.2%}"
+    )
+    # By name: one that the others would not have chosen.
+    (least,) = differ.keys() - set(largest)
+    (file,) = compare_errors(runs, own.data, "val", tmp_path, examples=[least], **how)
+    assert file not in files
+    with pytest.raises(InputError, match=r"no example 'nosuch'; there are 3, such as .*"):
+        compare_errors(runs, own.data, "val", tmp_path, examples=["nosuch"], **how)
+
+
+def sdn_network(num_classes, operator="sdc"):
+    return EncoderDecoder(
+        Backbone(),
+        Classifier(num_classes),
+        FCNHead(8, convs=1, concat_input=False),
+        neck=SDNNeck(EqualPartial(SDN, operator=operator)),
+        decoder_stages=(0,),
+    )
+
+
+def test_responses_of_the_operators(run, camvid, tmp_path):
+    """What is drawn is |Y| of Eq. 5, computed here from the features that the network names."""
+    workdir, own = run
+    picture = camvid / "val" / "0.png"
+    trained = {}
+    for operator in ("sdc", "conv"):
+        network = sdn_network(11, operator)
+        x = np.zeros((1, 8, 8, 3), np.float32)
+        variables = network.init(jax.random.key(0), x, train=False)
+        assert "intermediates" not in variables
+        trained[operator] = dataclasses.replace(
+            load_network(workdir, own), network=network, variables=variables
+        )
+    lines = []
+    (file,) = compare_operators(
+        trained, [picture], tmp_path / "out", points=[(2, 3), (10, 11)], report=lines.append
+    )
+    assert file.name == "0_operators.png"
+    image = np.asarray(Image.open(picture))
+    normalized = own.data.normalization(image)[None]
+    one = trained["conv"]
+    outputs = one.network.apply(one.variables, normalized, train=False)
+    kernel = one.variables["params"]["neck"]["sdn1"]["kernel"]
+    y = jax.lax.conv_general_dilated(
+        outputs["stage1"], kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    lengths = np.linalg.norm(y[0], axis=-1)
+    np.testing.assert_allclose(
+        responses("conv", one, image)["neck/sdn1"], lengths, rtol=1e-4, atol=1e-6
+    )
+    (line,) = (line for line in lines if ", conv: " in line)
+    assert line.endswith(
+        f"2,3 {lengths[1, 1] / lengths.max():.3f}, 10,11 {lengths[5, 5] / lengths.max():.3f}"
+    )
+    with pytest.raises(InputError, match="30,2 is no pixel of a picture of 24×30"):
+        compare_operators(trained, [picture], tmp_path / "out", points=[(30, 2)])
+    bare = {"run": load_network(workdir, own)}
+    with pytest.raises(InputError, match=r"run: .* has no operator in a neck"):
+        compare_operators(bare, [picture], tmp_path / "out")
