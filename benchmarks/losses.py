@@ -159,7 +159,7 @@ AROUND = ((1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1))
 
 def active_boundary(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The released rule: distances by SciPy, neighbours of boundary pixels gathered."""
-    b, _, h, w = scores.shape
+    h, w = labels.shape[1:]
     lower = F.pad(labels[:, 1:] != labels[:, :-1], (0, 0, 0, 1))
     right = F.pad(labels[:, :, 1:] != labels[:, :, :-1], (0, 1))
     boundary = lower | right | (labels == 255)

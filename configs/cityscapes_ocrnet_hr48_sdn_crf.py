@@ -6,7 +6,8 @@
 The network is that of `cityscapes_ocrnet_hr48_sdn.py`, whose weights serve as well: `python eval.py
 runs/cityscapes_ocrnet_hr48_sdn --evaluation.finish dense_crf`. Paper, boundary F at 1 px on the 500
 validation images: 69.5 → 69.7; the CRF's parameters are not given, ours are those of the public
-code's example. With it training is validated once, at its end: it takes much longer. Not run to the end by us.
+code's example. With it training is validated once, at its end: it takes much longer. Not run to
+the end by us.
 """
 
 import dataclasses

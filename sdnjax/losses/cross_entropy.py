@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
-from sdnjax.losses.pixels import labelled, weights_of
+from sdnjax.losses.pixels import labelled, log_probability, weights_of
 from sdnjax.ops.labels import IGNORE
 from sdnjax.settings import check_types, setting
 
@@ -96,15 +96,16 @@ def cross_entropy_mean(
       InputError: another number of weights than there are classes.
     """
     scores, index, valid = labelled(logits, labels, ignore)
-    log_p = jax.nn.log_softmax(scores, axis=-1)
-    picked = -jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
-    losses, smooth, weights = picked, log_p, None
+    losses, weights = -log_probability(scores, index), None
+    classes = weights_of(class_weights, logits.shape[-1], scores.dtype)
     if class_weights is not None:
-        classes = weights_of(class_weights, logits.shape[-1], scores.dtype)
         weights = classes[index]
-        losses, smooth = weights * picked, classes * log_p
+        losses = weights * losses
     if label_smoothing:
-        losses = (1 - label_smoothing) * losses - label_smoothing * jnp.mean(smooth, axis=-1)
+        # The mean over classes of weight · −log p.
+        log_sum = jax.nn.logsumexp(scores, axis=-1)
+        smooth = jnp.mean(classes) * log_sum - jnp.mean(classes * scores, axis=-1)
+        losses = (1 - label_smoothing) * losses + label_smoothing * smooth
     if pixel_weights is not None:
         own = pixel_weights.astype(scores.dtype)
         weights, losses = own if weights is None else weights * own, losses * own

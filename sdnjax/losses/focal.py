@@ -7,10 +7,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
-from sdnjax.losses.pixels import labelled, members, weights_of
+from sdnjax.losses.pixels import labelled, log_probability, members, weights_of
 from sdnjax.settings import check_types, setting
 
 
@@ -55,15 +54,31 @@ class Focal:
         if self.class_weights is not None:
             weights = weights_of(self.class_weights, classes, scores.dtype)
         if self.activation == "sigmoid":
-            t = members(index, valid, classes, scores.dtype)
-            losses = optax.losses.sigmoid_focal_loss(scores, t, alpha=self.alpha, gamma=self.gamma)
-            losses = jnp.mean(losses if weights is None else weights * losses, axis=-1)
+            losses = self._of_sigmoids(scores, index, valid, weights)
         else:
-            log_p = jax.nn.log_softmax(scores, axis=-1)
-            log_p = jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
+            log_p = log_probability(scores, index)
             losses = -((-jnp.expm1(log_p)) ** self.gamma) * log_p
             losses = losses if weights is None else weights[index] * losses
         total = jnp.sum(jnp.where(valid, losses, 0))
         if self.normalize_by == "all_pixels":
             return {"focal": Mean(total, jnp.asarray(valid.size, total.dtype))}
         return {"focal": Mean(total, jnp.sum(valid, dtype=jnp.int32))}
+
+    def _of_sigmoids(
+        self, scores: jax.Array, index: jax.Array, valid: jax.Array, weights: jax.Array | None
+    ) -> jax.Array:
+        """The mean over classes `[B, H, W]` of `optax.losses.sigmoid_focal_loss`.
+
+        With z positive where a sigmoid is right, `α σ(−z)^γ softplus(−z)`, of which compiled
+        programs keep no array of K channels; of optax's form they keep eight.
+        """
+
+        @jax.checkpoint
+        def means(scores: jax.Array) -> jax.Array:
+            own = members(index, valid, scores.shape[-1], scores.dtype) > 0
+            z = jnp.where(own, scores, -scores)
+            losses = jnp.exp(-self.gamma * jax.nn.softplus(z)) * jax.nn.softplus(-z)
+            losses *= jnp.where(own, self.alpha, 1 - self.alpha).astype(scores.dtype)
+            return jnp.mean(losses if weights is None else weights * losses, axis=-1)
+
+        return means(scores)

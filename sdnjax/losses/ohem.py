@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
-from sdnjax.losses.pixels import labelled, weights_of
+from sdnjax.losses.pixels import labelled, log_probability, weights_of
 from sdnjax.settings import check_types, setting
 
 
@@ -47,8 +47,7 @@ class Ohem:
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
         scores, index, valid = labelled(output(outputs, self.on), batch["label"])
-        log_p = jax.nn.log_softmax(scores, axis=-1)
-        log_p = jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
+        log_p = log_probability(scores, index)
         hard = self.hard(jax.lax.stop_gradient(jnp.exp(log_p)), valid)
         if self.class_weights is not None:
             log_p *= weights_of(self.class_weights, scores.shape[-1], scores.dtype)[index]

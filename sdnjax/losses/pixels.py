@@ -26,6 +26,18 @@ def labelled(
     return wide, jnp.where(valid, labels, 0).astype(jnp.int32), valid
 
 
+def log_probability(scores: jax.Array, index: jax.Array) -> jax.Array:
+    """`log softmax(scores)` at each pixel's class, `[B, H, W]`.
+
+    The class is compared, not looked up: a lookup needs log softmax whole, and its gradient, which
+    scatters, needs that again. So compiled for a GPU there is no array of K channels but the
+    gradient itself.
+    """
+    own = index[..., None] == jnp.arange(scores.shape[-1], dtype=index.dtype)
+    picked = jnp.sum(jnp.where(own, scores, 0), axis=-1)
+    return picked - jax.nn.logsumexp(scores, axis=-1)
+
+
 def members(index: jax.Array, valid: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Array:
     """1 at each pixel's class, `[B, H, W, K]`; void pixels are in none."""
     return jnp.where(valid[..., None], jax.nn.one_hot(index, classes, dtype=dtype), 0)

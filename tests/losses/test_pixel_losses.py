@@ -278,6 +278,7 @@ def test_each_setting_changes_the_value(kind):
         "over": "batch",
         "classes": "all",
         "radius": 2,
+        "of_classes": (0, 2),
         "boundary_weight": 9.0,
         "activation": "sigmoid",
     }
