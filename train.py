@@ -7,6 +7,9 @@
 The configuration file decides everything; each of its settings is an option here. Everything
 about the run goes into the work directory: configuration, versions, metrics, checkpoints.
 Ctrl-C saves and stops; --resume goes on exactly there, and needs the work directory alone.
+So do SIGTERM and SIGUSR1, of which a scheduler sends one before it takes the machine. Exit status:
+0 the run is finished, 75 a signal stopped it and --resume goes on, 130 Ctrl-C did, 1 it cannot go
+on, 2 something given is wrong.
 """
 
 import sys
@@ -23,6 +26,7 @@ from sdnjax.commands.command_line import (
 from sdnjax.errors import InputError
 from sdnjax.options import OneLineParser
 from sdnjax.training.sharding import join_processes
+from sdnjax.training.stopping import Stop, Stopped
 
 
 def main() -> int:
@@ -53,8 +57,14 @@ def main() -> int:
 
     if arguments.distributed:
         join_processes()
-    state = train(experiment, workdir, resume=arguments.resume, overwrite=arguments.overwrite)
-    return 0 if has_ended(experiment, workdir, state) else 130
+    how = {"resume": arguments.resume, "overwrite": arguments.overwrite}
+    with Stop() as stop:
+        try:
+            state = train(experiment, workdir, stop=stop, **how)
+        except Stopped:
+            print("stopped before the first step; nothing was changed", file=sys.stderr)
+            return stop.status
+    return 0 if has_ended(experiment, workdir, state) else stop.status
 
 
 if __name__ == "__main__":

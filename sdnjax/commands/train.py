@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -15,7 +18,13 @@ from sdnjax.commands.evaluate import report_failures, score_split, silent, try_e
 from sdnjax.commands.initial import first_state
 from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
-from sdnjax.commands.workdir import check_workdir, describe_run, open_workdir, recorded_steps
+from sdnjax.commands.workdir import (
+    check_workdir,
+    describe_run,
+    held,
+    open_workdir,
+    recorded_steps,
+)
 from sdnjax.data.data_settings import wants_superpixels
 from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.data.sets.label_space import LabelSpace
@@ -27,17 +36,16 @@ from sdnjax.recipe import Recipe
 from sdnjax.training.best import Best, history, score, waited
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
-    describe,
-    find_checkpoint,
     finished_steps,
-    restore_state,
+    restore_latest,
 )
 from sdnjax.training.loop import fit
-from sdnjax.training.metrics_log import MetricsLog
+from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.optimizer import learning_rate_of
 from sdnjax.training.parameter_rules import groups
 from sdnjax.training.sharding import data_mesh
 from sdnjax.training.state import TrainState
+from sdnjax.training.stopping import Stop
 
 
 def train(
@@ -47,21 +55,43 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     report: Callable[[str], None] = tqdm.write,
+    stop: Stop | None = None,
 ) -> TrainState:
     """Runs an experiment in a work directory, from its start or from where it stopped.
 
     Args:
       resume, overwrite: what to do if the directory holds a run, see `open_workdir`.
       report: takes each line meant for people.
+      stop: the signals that end it early; None for the loop's own, see `fit`.
 
-    Returns the last state; `state.step < experiment.steps` if the run was asked to stop.
+    Returns the last state; see `has_ended` for whether it was asked to stop before the end.
+    Raises: `Stopped` if `stop` was asked before there was anything to save.
     """
-    workdir, experiment = Path(workdir), experiment.resolved()
-    if jax.process_index() > 0:
-        report = silent
-    ready = _ready(experiment)
+    first = jax.process_index() == 0
+    with held(workdir) if first else contextlib.nullcontext():
+        return _train(
+            experiment.resolved(),
+            Path(workdir),
+            resume=resume,
+            overwrite=overwrite,
+            report=report if first else silent,
+            stop=stop,
+        )
+
+
+def _train(
+    experiment: Experiment,
+    workdir: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    report: Callable[[str], None],
+    stop: Stop | None,
+) -> TrainState:
+    with contextlib.nullcontext() if stop is None else stop.at_once():
+        ready = _ready(experiment)
+        state = _begin(ready, workdir, report, resume=resume, overwrite=overwrite)
     space, recipe, mesh = ready.space, ready.recipe, ready.mesh
-    state = _begin(ready, workdir, report, resume=resume, overwrite=overwrite)
     start = int(state.step)
     report(
         f"{experiment.name}: {experiment.network_title}, "
@@ -114,6 +144,8 @@ def train(
             explain=functools.partial(explain_waiting, data=experiment.data),
             learning_rate=learning_rate_of(experiment.optimizer, experiment.steps),
             enough=lambda: best is not None and best.enough,
+            evaluated=_is_validated(workdir, start),
+            stop=stop,
         )
     finally:
         batches.close()
@@ -125,7 +157,7 @@ def train(
     report_failures(batches.failures, report)
     if best is not None and best.enough:
         report(f"ended at step {int(state.step)}: {_patience(experiment)}")
-    elif int(state.step) < experiment.steps:
+    elif not has_ended(experiment, workdir, state):
         report(f"stopped at step {int(state.step)}, saved; --resume goes on from there")
     return state
 
@@ -178,7 +210,12 @@ def _begin(
     if resume and finished_steps(workdir / "checkpoints"):
         before = recorded_steps(workdir)
         open_workdir(workdir, experiment, resume=True)
-        state = _latest_state(ready.recipe, workdir, classes, ready.mesh)
+        state = restore_latest(
+            workdir / "checkpoints",
+            ready.recipe.placed(ready.mesh),
+            report=report,
+            check=lambda saved: check_classes(workdir, tuple(saved["classes"]), classes),
+        )
         if before not in (None, experiment.steps):
             report(_longer(experiment, before, int(state.step)))
         return state
@@ -199,21 +236,23 @@ def _check_superpixels(experiment: Experiment, recipe: Recipe) -> None:
 
 
 def has_ended(experiment: Experiment, workdir: str | Path, state: TrainState) -> bool:
-    """Whether a run is over: at its last step, or because nothing became better."""
+    """Whether a run is over: at its last step and validated, or because nothing became better."""
     if int(state.step) >= experiment.steps:
-        return True
+        return experiment.data.val_split is None or _is_validated(Path(workdir), int(state.step))
     sign = 1.0 if experiment.best_is == "highest" else -1.0
-    seen = [e for e in history(Path(workdir) / "best") if e["step"] <= int(state.step)]
-    return experiment.stop_after is not None and waited(seen, sign) >= experiment.stop_after
+    if experiment.stop_after is None:
+        return False
+    record = {"name": experiment.keep_best, "highest": sign > 0}
+    seen = [e for e in history(Path(workdir) / "best", record) if e["step"] <= int(state.step)]
+    return waited(seen, sign) >= experiment.stop_after
 
 
-def _latest_state(
-    recipe: Recipe, workdir: Path, classes: tuple[str, ...], mesh: Mesh
-) -> TrainState:
-    """The latest checkpoint's state."""
-    path = find_checkpoint(workdir / "checkpoints")
-    check_classes(workdir, tuple(describe(path)["classes"]), classes)
-    return restore_state(path, recipe.placed(mesh))
+def _is_validated(workdir: Path, step: int) -> bool:
+    """Whether the log has the validation after `step`; one process of several looks."""
+    found = any(entry["step"] == step and "val" in entry for entry in read_metrics(workdir))
+    if jax.process_count() > 1:
+        return bool(multihost_utils.broadcast_one_to_all(np.asarray(found)))
+    return found
 
 
 def _longer(experiment: Experiment, steps_before: int, start: int) -> str:

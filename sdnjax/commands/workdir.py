@@ -13,15 +13,19 @@ predictions/     what predict.py wrote
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ from jax.experimental import multihost_utils
 
 import sdnjax
 from sdnjax.config_file import load_config, sources
+from sdnjax.data.locks import Lock
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment, experiment_from_dict
@@ -37,7 +42,42 @@ from sdnjax.files import write_atomically
 from sdnjax.settings import differences, own_objects, to_dict
 from sdnjax.training.checkpoints import finished_steps
 
+_LOCK = ".lock"
 _OURS = ("config.json", "code", "runs.json", "metrics.jsonl", "checkpoints", "best", "tensorboard")
+
+
+@contextlib.contextmanager
+def held(path: str | Path) -> Iterator[None]:
+    """The directory for one run alone; the system gives it back when the process ends, even killed.
+
+    It is made if it is not there, and taken away again if it is left empty.
+
+    Raises: InputError if another run has it, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        yield  # `check_workdir` says what is wrong
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = Lock(path / _LOCK)
+    except OSError as error:
+        raise InputError(f"cannot write to work directory {path}: {error.strerror}") from None
+    with lock:
+        if not lock.alone():
+            holder = (path / _LOCK).read_text(errors="replace").strip()
+            raise InputError(
+                f"{path} is in use by another train.py ({holder}): wait until it has ended, or "
+                "name another --workdir"
+            )
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        (path / _LOCK).write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        try:
+            yield
+        finally:
+            if [entry.name for entry in path.iterdir()] == [_LOCK]:
+                (path / _LOCK).unlink()
+                path.rmdir()
 
 
 def open_workdir(
@@ -71,7 +111,7 @@ def check_workdir(
         raise InputError(f"work directory {path} is a file: name a folder with --workdir")
     if saved.is_file() and not overwrite:
         _check_same_run(path, experiment, resume)
-    elif path.is_dir() and any(path.iterdir()) and not saved.is_file():
+    elif path.is_dir() and not saved.is_file() and any(p.name != _LOCK for p in path.iterdir()):
         raise InputError(f"{path} is not empty and holds no run: name another --workdir")
 
 
@@ -89,10 +129,23 @@ def _prepare(path: Path, experiment: Experiment, overwrite: bool) -> None:
             write_atomically(path / "code" / name, content)
         _write_json(saved, {**to_dict(experiment), "code": code_record(experiment)})
         starts = path / "runs.json"
-        history = json.loads(starts.read_text()) if starts.is_file() else []
-        _write_json(starts, [*history, provenance()])
+        _write_json(starts, [*_starts_so_far(starts), provenance()])
     except OSError as error:
         raise InputError(f"cannot write to work directory {path}: {error.strerror}") from None
+
+
+def _starts_so_far(path: Path) -> list[Any]:
+    """What `runs.json` holds. A damaged one stops no run: it is kept under another name."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, list):
+        return found
+    path.replace(path.with_name("runs.damaged.json"))
+    return []
 
 
 def load_experiment(

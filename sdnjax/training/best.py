@@ -13,6 +13,7 @@ import jax
 from sdnjax.errors import InputError, unknown
 from sdnjax.files import write_atomically
 from sdnjax.training.checkpoints import CheckpointWriter
+from sdnjax.training.metrics_log import read_metrics
 from sdnjax.training.state import TrainState
 
 _HISTORY = "scores.json"
@@ -123,7 +124,10 @@ def waited(entries: Sequence[Mapping[str, Any]], sign: float) -> int:
 def history(directory: str | Path, record: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """Step and score of every validation so far, as `Best` has written them.
 
-    Raises: InputError if they are of another score than `record` says, or damaged.
+    If the file is damaged, they are made again of the run's metrics.
+
+    Raises: InputError if they are of another score than `record` says, or the file is damaged and
+      there is no record to make them by.
     """
     path = Path(directory) / _HISTORY
     if not path.is_file():
@@ -131,8 +135,14 @@ def history(directory: str | Path, record: Mapping[str, Any] | None = None) -> l
     try:
         found = json.loads(path.read_text())
         entries, there = list(found["scores"]), (found["name"], found["highest"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is damaged: delete it to begin counting anew") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        if record is None:
+            raise InputError(f"{path} is damaged: train.py --resume makes it again") from None
+        return [
+            {"step": line["step"], "score": score(line["val"], record["name"])}
+            for line in read_metrics(path.parent.parent)
+            if "val" in line
+        ]
     if record is not None and there != (record["name"], record["highest"]):
         name, highest = there
         raise InputError(

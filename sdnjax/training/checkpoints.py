@@ -2,16 +2,18 @@
 
 `checkpoints/STEP/` holds the items `params`, `batch_stats` and `training` (step and
 optimizer state), so that inference loads the first two alone, and `sdnjax.json`: the
-experiment, class names, colours, versions, and the size and SHA-256 of every file. That
-file is written last: a step without it was never finished and counts as absent.
+experiment, class names, colours, versions, and the size and SHA-256 of every file (see `seal`).
+That file is written as soon as the others are there, before older steps are deleted: a step
+without it was never finished and counts as absent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +22,28 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import v1 as ocp
 
 from sdnjax.errors import InputError, RunError
-from sdnjax.files import write_atomically
 from sdnjax.models.old_layout import old_leaves
+from sdnjax.training.seal import SEAL, DamagedCheckpoint, read_seal, verify, write_seal
 from sdnjax.training.state import TrainState
-
-SEAL = "sdnjax.json"
 
 
 class CheckpointWriter:
-    """Saves train states under one directory in the background, keeping the latest few."""
+    """Saves train states under one directory in the background, keeping the latest few.
+
+    Whenever the process ends, the last state that was written to its end is there.
+    """
 
     def __init__(self, directory: str | Path, keep: int, description: dict[str, Any]):
         """`description` is JSON that travels with each checkpoint; see `describe`."""
         self._directory = directory = Path(directory)
-        self._description = description
-        policy = ocp.training.preservation_policies.LatestN(keep)
+        self._keep, self._description = keep, description
+        # Orbax would delete older steps before the new one is sealed.
+        policy = ocp.training.preservation_policies.PreserveAll()
         self._checkpointer = ocp.training.Checkpointer(
             directory.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
         )
-        self._pending: tuple[int, Any] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdnjax-checkpoint")
+        self._pending: tuple[int, Future[None]] | None = None
         self._failed = False
 
     def save(self, state: TrainState) -> None:
@@ -53,25 +58,39 @@ class CheckpointWriter:
             )
         except Exception as error:
             raise self._failure(step, error) from error
-        self._pending = (step, response)
+        self._pending = (step, self._thread.submit(self._finish, step, response))
 
     def wait(self) -> None:
-        """Waits for the pending save and seals it."""
+        """Waits until the pending save is finished."""
         if self._pending is None:
             return
-        (step, response), self._pending = self._pending, None
+        step, written = self._pending
         try:
-            response.result()
-            if jax.process_index() == 0:
-                _seal(self._directory / str(step), self._description)
+            written.result()  # interrupted, it can be waited for again
         except Exception as error:
+            self._pending = None
             raise self._failure(step, error) from error
+        self._pending = None
+
+    def _finish(self, step: int, response: Any) -> None:
+        """Seals what was written, then deletes what is no longer kept."""
+        response.result()
+        if jax.process_index() > 0:
+            return
+        write_seal(self._directory / str(step), self._description)
+        finished = finished_steps(self._directory)
+        for old in finished[: -self._keep]:
+            if old != step:
+                # The seal first: a deletion that is cut off leaves nothing that looks whole.
+                (self._directory / str(old) / SEAL).unlink()
+                shutil.rmtree(self._directory / str(old), ignore_errors=True)
 
     def close(self) -> None:
         """Finishes what is pending."""
         try:
             self.wait()
         finally:
+            self._thread.shutdown()
             # Orbax raises the error of a failed save again; it has been reported.
             with contextlib.suppress(*([Exception] if self._failed else [])):
                 self._checkpointer.close()
@@ -105,7 +124,7 @@ def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
 
 def describe(path: str | Path) -> dict[str, Any]:
     """What the checkpoint says of itself: `experiment`, `classes`, `palette`, `versions`."""
-    return _read_seal(Path(path))["description"]
+    return read_seal(Path(path))["description"]
 
 
 def abstract_variables(path: Path) -> dict[str, Any]:
@@ -131,7 +150,12 @@ def load_items(path: str | Path, abstract: dict[str, Any]) -> dict[str, Any]:
       InputError: a file is missing, cut short or changed, or a shape does not fit.
     """
     path = Path(path)
-    _verify(path, tuple(abstract))
+    try:
+        verify(path, tuple(abstract))
+    except DamagedCheckpoint as error:
+        others = [s for s in finished_steps(path.parent) if str(s) != path.name]
+        advice = f"delete {path} to go on from step {others[-1]}" if others else "train anew"
+        raise DamagedCheckpoint(f"{error}; {advice}") from None
     moved = _moved_since(path, abstract["params"]) if "params" in abstract else {}
     there = _rename(abstract, moved)
     _check_shapes(path, {k: v for k, v in there.items() if k != "training"})
@@ -144,6 +168,47 @@ def restore_state(path: str | Path, abstract: TrainState) -> TrainState:
     """The train state of a checkpoint, onto the shardings of `abstract`."""
     items = load_items(path, _items_of(abstract))
     return TrainState(**{**items.pop("training"), **items})
+
+
+def restore_latest(
+    directory: str | Path,
+    abstract: TrainState,
+    *,
+    report: Callable[[str], None],
+    check: Callable[[dict[str, Any]], None] = lambda description: None,
+) -> TrainState:
+    """The state of the latest finished checkpoint that is whole.
+
+    One that is damaged is reported, renamed to `STEP.damaged`, out of the way of the run that comes
+    to that step again, and the one before it is taken.
+
+    Args:
+      check: is given what the checkpoint says of itself; may raise.
+
+    Raises: DamagedCheckpoint, of the latest, if none is whole.
+    """
+    directory, first = Path(directory), None
+    for step in reversed(finished_steps(directory)):
+        path = directory / str(step)
+        try:
+            check(describe(path))
+            state = restore_state(path, abstract)
+        except DamagedCheckpoint as error:
+            first = first or error
+            report(f"WARNING: {str(error).rsplit('; ', 1)[0]}: trying the one before it")
+            continue
+        if jax.process_index() == 0:
+            for later in finished_steps(directory):
+                if later > step:
+                    _set_aside(directory / str(later))
+        return state
+    raise first or InputError(f"no finished checkpoint in {directory}: train first")
+
+
+def _set_aside(path: Path) -> None:
+    target = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(target, ignore_errors=True)
+    path.rename(target)
 
 
 def _items_of(state: TrainState) -> dict[str, Any]:
@@ -192,41 +257,6 @@ def _step_folders(directory: Path) -> list[int]:
     return sorted(int(p.name) for p in directory.iterdir() if p.is_dir() and p.name.isdecimal())
 
 
-def _seal(path: Path, description: dict[str, Any]) -> None:
-    files = {
-        str(p.relative_to(path)): {"bytes": p.stat().st_size, "sha256": _digest(p)}
-        for p in sorted(path.rglob("*"))
-        if p.is_file() and p.name != SEAL
-    }
-    text = json.dumps({"description": description, "files": files}, indent=1)
-    write_atomically(path / SEAL, text)
-
-
-def _read_seal(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads((path / SEAL).read_text())
-    except FileNotFoundError:
-        raise InputError(f"checkpoint {path} has no {SEAL}: it was never finished") from None
-    except ValueError:
-        raise InputError(f"checkpoint {path}: {SEAL} is damaged: use another step") from None
-
-
-def _verify(path: Path, items: tuple[str, ...]) -> None:
-    for name, expected in _read_seal(path)["files"].items():
-        if "/" in name and name.split("/")[0] not in items:
-            continue
-        file = path / name
-        size = file.stat().st_size if file.is_file() else None
-        if size == expected["bytes"] and _digest(file) == expected["sha256"]:
-            continue
-        found = "is missing" if size is None else f"has {size} of {expected['bytes']} bytes"
-        if size == expected["bytes"]:
-            found = "has changed since it was written"
-        others = [s for s in finished_steps(path.parent) if str(s) != path.name]
-        advice = f"delete {path} to go on from step {others[-1]}" if others else "train anew"
-        raise InputError(f"checkpoint {path} is damaged: {name} {found}; {advice}")
-
-
 def _check_shapes(path: Path, abstract: dict[str, Any]) -> None:
     """The tensors of the network and of the file, by name."""
 
@@ -243,11 +273,6 @@ def _check_shapes(path: Path, abstract: dict[str, Any]) -> None:
             f"checkpoint {path} does not fit the network: {k} is {saved.get(k, 'missing')} there "
             f"and {wanted.get(k, 'missing')} in the network ({len(wrong)} tensor(s) differ)"
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: BaseException) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -19,6 +17,7 @@ from sdnjax.training.metrics_log import MetricsLog
 from sdnjax.training.progress import Progress
 from sdnjax.training.state import TrainState
 from sdnjax.training.step import TrainStep
+from sdnjax.training.stopping import Stop, Stopped
 
 
 def fit(
@@ -38,6 +37,8 @@ def fit(
     explain: Callable[[dict[str, float]], str] | None = None,
     learning_rate: Callable[[int], Any] | None = None,
     enough: Callable[[], bool] = lambda: False,
+    evaluated: bool = True,
+    stop: Stop | None = None,
 ) -> TrainState:
     """Trains from `state.step` to `steps`, or to the step at which it is asked to stop.
 
@@ -53,10 +54,14 @@ def fit(
         of steps that waited for them.
       learning_rate: of the step after t steps, for the log.
       enough: asked after each evaluation; if so the run ends there, as at its last step.
+      evaluated: whether the first state has been; if not, and it is one that `evaluate` is called
+        for, it is evaluated before the first step.
+      stop: the caller's, in use, who then takes `Stopped` before the first step is done, when there
+        is nothing to save; None for one of the loop's own.
 
     The batch of the next step is fetched and transferred while a step runs. Returns the last
-    state. Ctrl-C or SIGTERM ends the step at hand, saves and returns: the
-    caller sees it by `state.step < steps`.
+    state. A signal ends the step at hand, saves and returns, see `Stop`. An evaluation, before
+    which the state is saved, ends at once and is made up for when the run goes on.
 
     Raises:
       RunError: a loss or gradient is not finite, or a checkpoint cannot be written. Nothing
@@ -68,18 +73,44 @@ def fit(
     before = metrics = None
 
     def save() -> None:
+        nonlocal saved
         progress.check()
-        if checkpoints is not None:
+        if checkpoints is not None and saved < at:
             with progress.pause():
                 checkpoints.save(state)
+        saved = at
 
-    with contextlib.closing(progress), contextlib.closing(feed), _stop_signal() as stop_asked:
-        while at < steps:
+    def ends_after_evaluation() -> bool:
+        """Whether it is enough, if an evaluation is due after this step, or it was stopped."""
+        if evaluate is None or not _is_due(at, steps, evaluate_every):
+            return False
+        save()  # first: an evaluation may take an hour
+        try:
+            with progress.pause(), stopping.at_once():
+                if checkpoints is not None:
+                    checkpoints.wait()
+                results = evaluate(state)
+        except Stopped:
+            return True
+        if log is not None:
+            log.write(at, {"val": results})
+        return enough()
+
+    with (
+        contextlib.closing(progress),
+        contextlib.closing(feed),
+        Stop() if stop is None else contextlib.nullcontext(stop) as stopping,
+    ):
+        done = not evaluated and ends_after_evaluation()
+        while at < steps and not done:
             if not feed.ready:
                 # While a step runs, nobody waits for the next batch.
                 jax.block_until_ready(metrics)
             first = metrics is None
-            with progress.starting() if first else contextlib.nullcontext():
+            with (
+                progress.starting() if first else contextlib.nullcontext(),
+                stop.at_once() if first and stop is not None else contextlib.nullcontext(),
+            ):
                 with progress.waiting():
                     batch = next(feed)
                 jax.block_until_ready(before)  # more steps under way would only hold more batches
@@ -96,52 +127,13 @@ def fit(
                 progress.line(at, len(batch["label"]), spent)
             if last or at % checkpoint_every == 0:
                 save()
-                saved = at
-            if evaluate is not None and (last or (evaluate_every and at % evaluate_every == 0)):
-                progress.check()
-                with progress.pause():
-                    results = evaluate(state)
-                if log is not None:
-                    log.write(at, {"val": results})
-                if enough():
-                    break
-            if stop_asked(at):
-                break
-        if saved < at:
-            save()
+            done = ends_after_evaluation() or stopping.asked(at)
+        save()
         if checkpoints is not None:
             checkpoints.wait()
     return state
 
 
-@contextlib.contextmanager
-def _stop_signal() -> Iterator[Callable[[int], bool]]:
-    """Turns the first SIGINT or SIGTERM into a question that is asked after each step.
-
-    A second one acts as usual. With several processes the runtime agrees on one step at
-    which all of them stop; it watches SIGTERM by itself.
-    """
-    asked = False
-    before: dict[int, Any] = {}
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = True
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-    def stop(at: int) -> bool:
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(at)
-        return asked
-
-    try:
-        for kind in (signal.SIGINT, signal.SIGTERM):
-            before[kind] = signal.signal(kind, ask)
-    except ValueError:
-        before = {}  # not in the main thread: signals are the caller's business
-    try:
-        yield stop
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+def _is_due(at: int, steps: int, every: int) -> bool:
+    """Whether something is done after step `at` that is done every few steps and after the last."""
+    return at > 0 and (at == steps or (every > 0 and at % every == 0))

@@ -42,21 +42,27 @@ class MetricsLog:
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """All lines of a run's `metrics.jsonl`."""
-    lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    """All lines of a run's `metrics.jsonl`; a damaged one is left out."""
+    path = Path(workdir) / "metrics.jsonl"
+    return [] if not path.is_file() else [entry for _, entry in _lines(path)]
 
 
 def _keep_until(path: Path, step: int) -> None:
-    """Drops lines after `step`, and a last one that was cut off in the middle."""
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except ValueError:
-            continue
+    """Drops lines after `step`, and those that were cut off or damaged."""
+    kept = [line for line, entry in _lines(path) if entry["step"] <= step]
     write_atomically(path, "".join(line + "\n" for line in kept))
+
+
+def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            found.append((line, entry))
+    return found
 
 
 def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

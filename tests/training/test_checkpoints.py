@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from sdnjax.errors import InputError, RunError
+from sdnjax.training import checkpoints
 from sdnjax.training.checkpoints import (
     SEAL,
     CheckpointWriter,
@@ -16,6 +19,7 @@ from sdnjax.training.checkpoints import (
     find_checkpoint,
     finished_steps,
     load_items,
+    restore_latest,
     restore_state,
 )
 from sdnjax.training.optimizer import Optimizer, make_optimizer
@@ -145,7 +149,7 @@ def test_failed_write_names_the_step_that_is_safe(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sdnjax.training.checkpoints._digest", full)
+    monkeypatch.setattr("sdnjax.training.seal._digest", full)
     writer.save(state_at(2))
     with pytest.raises(RunError, match=r"No space left on device.*step 1 is safe"):
         writer.wait()
@@ -192,3 +196,98 @@ def test_a_checkpoint_whose_decoder_held_the_classifier(tmp_path):
     np.testing.assert_array_equal(momentum["decoder"]["conv1"]["kernel"], old["conv1"]["kernel"])
     kernel = old["classifier"]["seg"]["kernel"]
     np.testing.assert_array_equal(momentum["classifier"]["seg"]["kernel"], kernel)
+
+
+def test_a_checkpoint_counts_as_soon_as_it_is_written(tmp_path):
+    """Also the only one that is kept: the one before goes when its successor is sealed."""
+    writer = CheckpointWriter(tmp_path, 1, {})
+    for step in (4, 8):
+        writer.save(state_at(step))
+        writer.wait()  # as long as nothing else is asked of it
+        assert finished_steps(tmp_path) == [step]
+    writer.save(state_at(12))
+    deadline = time.monotonic() + 30
+    while finished_steps(tmp_path) != [12] and time.monotonic() < deadline:
+        assert finished_steps(tmp_path) in ([8], [8, 12])
+        time.sleep(0.01)
+    assert finished_steps(tmp_path) == [12]  # nobody has waited
+    writer.close()
+
+
+def test_until_the_new_one_is_sealed_the_old_one_stays(tmp_path, monkeypatch):
+    write(tmp_path, 1, keep=1)
+    released = threading.Event()
+    seal = checkpoints.write_seal
+    monkeypatch.setattr(checkpoints, "write_seal", lambda *a: released.wait(30) and seal(*a))
+    writer = CheckpointWriter(tmp_path, 1, {})
+    writer.save(state_at(2))
+    while not (tmp_path / "2").is_dir():
+        time.sleep(0.01)
+    assert finished_steps(tmp_path) == [1]
+    released.set()
+    writer.close()
+    assert finished_steps(tmp_path) == [2]
+
+
+def test_no_flipped_bit_of_the_seal_is_taken_for_true(tmp_path):
+    write(tmp_path, 1)
+    path = tmp_path / "1" / SEAL
+    whole = path.read_bytes()
+    described = describe(tmp_path / "1")
+    rng = np.random.default_rng(0)
+    for place, bit in zip(rng.integers(0, len(whole), 300), rng.integers(0, 8, 300), strict=True):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << bit
+        path.write_bytes(changed)
+        try:
+            found = describe(tmp_path / "1")
+        except InputError as error:
+            assert SEAL in str(error)
+        else:
+            assert found == described  # such as one kind of white space for another
+    for text in ("{}", "[]", '{"description": {}, "files": {}}', "[" * 5000, "", "null"):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"sdnjax\.json is damaged"):
+            describe(tmp_path / "1")
+        with pytest.raises(InputError, match=r"sdnjax\.json is damaged"):
+            load_items(tmp_path / "1", abstract(state_at(0)).variables)
+
+
+def test_a_seal_of_an_earlier_version_has_no_digest(tmp_path):
+    write(tmp_path, 1)
+    path = tmp_path / "1" / SEAL
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert_same(restore_state(tmp_path / "1", abstract(state_at(0))), state_at(1, seed=1))
+
+
+def test_damage_of_the_latest_step_falls_back_with_a_loud_line(tmp_path):
+    write(tmp_path, 1, 2, 3)
+    largest_file(tmp_path / "3" / "training").write_bytes(b"x")
+    (tmp_path / "2" / SEAL).write_text("{}")
+    lines = []
+    state = restore_latest(tmp_path, abstract(state_at(0)), report=lines.append)
+    assert_same(state, state_at(1, seed=1))
+    assert [line.split(":")[0] for line in lines] == ["WARNING", "WARNING"]
+    assert "3 is damaged" in lines[0] and "2: sdnjax.json is damaged" in lines[1]
+    # They are out of the way of the run that comes to these steps again, and not deleted.
+    assert finished_steps(tmp_path) == [1]
+    assert {p.name for p in tmp_path.iterdir()} >= {"2.damaged", "3.damaged"}
+    write(tmp_path, 2)
+    assert finished_steps(tmp_path) == [1, 2]
+    for step in (1, 2):
+        (tmp_path / str(step) / SEAL).write_text("{}")
+    with pytest.raises(InputError, match=r"/2: sdnjax\.json is damaged"):
+        restore_latest(tmp_path, abstract(state_at(0)), report=lines.append)
+    assert finished_steps(tmp_path) == [1, 2]
+
+
+def test_inference_does_without_what_only_training_needs(tmp_path):
+    write(tmp_path, 1)
+    path = find_checkpoint(tmp_path)
+    for file in (path / "training").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    wanted = abstract(state_at(0)).variables
+    assert_same(load_items(path, wanted), state_at(1, seed=1).variables)

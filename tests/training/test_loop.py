@@ -25,6 +25,7 @@ from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.optimizer import Optimizer, make_optimizer, poly_schedule
 from sdnjax.training.sharding import split_by_batch
+from sdnjax.training.stopping import Stop, Stopped
 from tests.training.test_checkpoints import abstract, assert_same
 from tests.training.test_step import mesh_of
 from tests.training.tiny import Tiny, batches, recipe_of
@@ -142,11 +143,52 @@ def test_signal_handlers_are_put_back(tmp_path):
 
 
 def test_of_several_processes_all_stop_at_the_step_that_they_agree_on(monkeypatch):
-    """A signal that one of them got does not stop it before the others."""
+    """A signal that one of them got does not stop it before the others. Ctrl-C is handed on as the
+    SIGTERM that the runtime's own handler, here a stand-in, waits for."""
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda at: at == 5)
     quiet = {"mesh": MESH, "report": lambda line: None}
-    assert int(fit(new_state(), interrupting(2), batches(), steps=9, **quiet).step) == 5
+    try:
+        assert int(fit(new_state(), interrupting(2), batches(), steps=9, **quiet).step) == 5
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
+
+
+def test_the_exit_status_tells_what_stopped_a_run():
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)):
+        with Stop() as stop:
+            os.kill(os.getpid(), number)
+            assert stop.asked(0) and stop.status == status
+
+
+def test_stopped_in_a_validation(tmp_path, unbroken):
+    """The state was saved before, the validation ends at once, and is made up for."""
+    done = []
+
+    def evaluate(state):
+        done.append(int(state.step))
+        if done == [4, 8]:
+            assert finished_steps(tmp_path / "run" / "checkpoints")[-1] == 8
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("the signal ends it")
+        return {"mIoU": 0.5}
+
+    options = {"evaluate": evaluate, "evaluate_every": 4, "checkpoint_every": 20}
+    stopped = run(tmp_path / "run", **options)
+    assert int(stopped.step) == 8
+    assert [x["step"] for x in read_metrics(tmp_path / "run") if "val" in x] == [4]
+    assert_same(run(tmp_path / "run", evaluated=False, **options), unbroken)
+    assert done == [4, 8, 8, 12, 16, 20]
+
+
+def test_stopped_before_the_first_step(tmp_path):
+    """Compiling may take minutes, and there is nothing to save."""
+    with Stop() as stop, pytest.raises(Stopped):
+        run(tmp_path / "run", step=interrupting(0), stop=stop)
+    assert stop.status == 130 and not finished_steps(tmp_path / "run" / "checkpoints")
 
 
 def test_a_second_signal_acts_as_usual(tmp_path):
