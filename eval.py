@@ -25,12 +25,12 @@ from sdnjax.commands.command_line import (
     add_on_bad_image,
     add_protocol,
     add_step,
+    distributed,
     from_workdir,
     parse_experiment,
     run,
 )
 from sdnjax.options import OneLineParser
-from sdnjax.training.sharding import join_processes
 
 
 def main() -> None:
@@ -49,15 +49,14 @@ def main() -> None:
 
     from sdnjax.commands.evaluate import evaluate_run  # noqa: PLC0415  (imports TensorFlow: not for --help)
 
-    if arguments.distributed:
-        join_processes()
-    evaluate_run(
-        arguments.workdir,
-        experiment,
-        step=arguments.step,
-        split=arguments.split,
-        out=arguments.out,
-    )
+    with distributed(arguments):
+        evaluate_run(
+            arguments.workdir,
+            experiment,
+            step=arguments.step,
+            split=arguments.split,
+            out=arguments.out,
+        )
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from sdnjax.commands.command_line import (
     add_code,
     add_distributed,
     add_on_bad_image,
+    distributed,
     from_config,
     parse_experiment,
     run,
 )
 from sdnjax.errors import InputError
 from sdnjax.options import OneLineParser
-from sdnjax.training.sharding import join_processes
 from sdnjax.training.stopping import Stop, Stopped
 
 
@@ -55,10 +55,8 @@ def main() -> int:
 
     from sdnjax.commands.train import has_ended, train  # noqa: PLC0415  (imports TensorFlow: not for --help)
 
-    if arguments.distributed:
-        join_processes()
     how = {"resume": arguments.resume, "overwrite": arguments.overwrite}
-    with Stop() as stop:
+    with distributed(arguments), Stop() as stop:
         try:
             state = train(experiment, workdir, stop=stop, **how)
         except Stopped:

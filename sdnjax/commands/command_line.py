@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
 import io
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from sdnjax.errors import InputError, RunError, unknown
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import PROTOCOLS, protocol
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
+from sdnjax.training.sharding import join_processes
+from sdnjax.training.stopping import PREEMPTED
+from sdnjax.training.together import failing_together
 
 # What of an experiment the commands read that use a trained network.
 EVALUATION = ("evaluation",)
@@ -190,6 +195,26 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
         help="one process of several; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
         "JAX_PROCESS_ID say which, where the cluster does not",
     )
+    parser.add_argument(
+        "--heartbeat",
+        type=_seconds,
+        default=30,
+        metavar="SECONDS",
+        help="with --distributed, without a word of a process for so long all end [30]",
+    )
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be whole seconds from 1 on, not {text!r}")
+    return int(text)
+
+
+def distributed(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """Joins the other processes if `--distributed` asks for it; an error inside ends all."""
+    if arguments.distributed:
+        join_processes(arguments.heartbeat)
+    return failing_together(outcome)
 
 
 def add_on_bad_image(parser: argparse.ArgumentParser) -> None:
@@ -213,24 +238,54 @@ def run(main: Callable[[], int | None]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         return main() or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if not out_of_memory(error):
+    except (Exception, KeyboardInterrupt) as error:
+        if (found := _foreseen(error)) is None:
             raise
-        print(f"stopped: {_OUT_OF_MEMORY}", file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, a folder that went away
+        status, line = found
+        print(line, file=sys.stderr)
+        return status
+
+
+def outcome(error: BaseException) -> tuple[int, str]:
+    """The exit status and what is printed of an error: one line, or a defect's traceback."""
+    found = _foreseen(error)
+    return found or (1, "".join(traceback.format_exception(error)).rstrip())
+
+
+def _foreseen(error: BaseException) -> tuple[int, str] | None:
+    if isinstance(error, InputError):
+        return 2, f"error: {error}"
+    if isinstance(error, RunError):
+        return 1, f"stopped: {error}"
+    if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)):
+        if out_of_memory(error):
+            return 1, f"stopped: {_OUT_OF_MEMORY}"
+        return _lost_another(error)
+    if isinstance(error, OSError):  # a full disk, a folder that went away
         where = f"{error.filename}: " if error.filename else ""
-        print(f"stopped: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return 1, f"stopped: {where}{error.strerror or error}"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    return None
+
+
+def _lost_another(error: BaseException) -> tuple[int, str] | None:
+    """Of several processes, whether an exchange failed because another one is gone."""
+    words = (
+        "Gloo",
+        "NCCL",
+        "Connection reset",
+        "heartbeat",
+        "coordination service",
+        "Socket closed",
+    )
+    if jax.process_count() == 1 or not any(word in str(error) for word in words):
+        return None
+    reason = str(error).splitlines()[0][:160]
+    return PREEMPTED, (
+        f"stopped: another process of the run is gone ({reason}); what was saved is safe: start "
+        "all of them again with --resume"
+    )
 
 
 _OUT_OF_MEMORY = (

@@ -16,7 +16,6 @@ from sdnjax.commands.counting import counted
 from sdnjax.commands.trained import Step, check_classes, load_network
 from sdnjax.data.data_settings import Data, dataset_of
 from sdnjax.data.pipeline.in_order import evaluation_examples
-from sdnjax.data.reading.source import Failures
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sources import label_space_of
 from sdnjax.errors import InputError
@@ -27,6 +26,7 @@ from sdnjax.inference.protocols import protocol_name
 from sdnjax.inference.scoring import empty_metrics, evaluate
 from sdnjax.metrics import SegmentationMetrics, format_table
 from sdnjax.settings import to_dict
+from sdnjax.training.together import gather
 from sdnjax.visualize import confusion_picture, save_png, undrawable
 
 
@@ -145,8 +145,9 @@ def score_split(
         num_classes=space.num_classes,
         protocol=experiment.evaluation,
     )
-    report_failures(examples.failures, report)
-    return metrics, metrics.compute() | {"skipped_images": len(examples.failures)}
+    messages = [m for own in gather(list(examples.failures.messages.values())) for m in own]
+    report_failures(messages, report)
+    return metrics, metrics.compute() | {"skipped_images": len(messages)}
 
 
 def try_evaluation(
@@ -191,9 +192,9 @@ def silent(line: str) -> None:
     """Of several processes, one reports."""
 
 
-def report_failures(failures: Failures, report: Callable[[str], None]) -> None:
+def report_failures(messages: Sequence[str], report: Callable[[str], None]) -> None:
     """The files that were left out, each once."""
-    for message in failures.messages.values():
+    for message in messages:
         report(f"left out: {message}")
-    if failures:
-        report(f"{len(failures)} example(s) left out because of unreadable files")
+    if messages:
+        report(f"{len(messages)} example(s) left out because of unreadable files")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
@@ -20,10 +21,12 @@ from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
 from sdnjax.commands.workdir import (
     check_workdir,
+    code_record,
     describe_run,
     held,
     open_workdir,
     recorded_steps,
+    versions,
 )
 from sdnjax.data.data_settings import wants_superpixels
 from sdnjax.data.pipeline.batches import train_batches
@@ -33,6 +36,7 @@ from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
 from sdnjax.recipe import Recipe
+from sdnjax.settings import to_dict
 from sdnjax.training.best import Best, history, score, waited
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
@@ -46,6 +50,7 @@ from sdnjax.training.parameter_rules import groups
 from sdnjax.training.sharding import data_mesh
 from sdnjax.training.state import TrainState
 from sdnjax.training.stopping import Stop
+from sdnjax.training.together import agree, gather
 
 
 def train(
@@ -68,6 +73,7 @@ def train(
     Raises: `Stopped` if `stop` was asked before there was anything to save.
     """
     first = jax.process_index() == 0
+    agree(_facts(experiment.resolved(), resume=resume, overwrite=overwrite))
     with held(workdir) if first else contextlib.nullcontext():
         return _train(
             experiment.resolved(),
@@ -90,7 +96,9 @@ def _train(
 ) -> TrainState:
     with contextlib.nullcontext() if stop is None else stop.at_once():
         ready = _ready(experiment)
+        agree({"images": ready.images, "classes": ready.space.classes})
         state = _begin(ready, workdir, report, resume=resume, overwrite=overwrite)
+        agree({"step": int(state.step)})
     space, recipe, mesh = ready.space, ready.recipe, ready.mesh
     start = int(state.step)
     report(
@@ -154,12 +162,22 @@ def _train(
             best.close()
         if log is not None:
             log.close()
-    report_failures(batches.failures, report)
+    skipped = gather(list(batches.failures.messages.values()))
+    report_failures([message for own in skipped for message in own], report)
     if best is not None and best.enough:
         report(f"ended at step {int(state.step)}: {_patience(experiment)}")
     elif not has_ended(experiment, workdir, state):
         report(f"stopped at step {int(state.step)}, saved; --resume goes on from there")
     return state
+
+
+def _facts(experiment: Experiment, **how: bool) -> dict[str, Any]:
+    """What several processes must have in common before any of them begins."""
+    values = flatten_dict(to_dict(experiment), sep=".")
+    for here in ("data.dir", "data.workers"):  # may differ from machine to machine
+        del values[here]
+    code = code_record(experiment)
+    return {**how, **values, "code": code and code["files"], "versions": versions()}
 
 
 class _Ready(NamedTuple):

@@ -13,8 +13,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from sdnjax.errors import InputError
 
 
-def join_processes() -> None:
+def join_processes(heartbeat: int = 30) -> None:
     """Makes this process one of several that train together.
+
+    Without a word of one of them for `heartbeat` seconds the runtime ends all.
 
     Slurm, TPU pods and the like are recognised by JAX; elsewhere the environment says it:
     JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES, JAX_PROCESS_ID.
@@ -24,6 +26,7 @@ def join_processes() -> None:
         jax.distributed.initialize(
             num_processes=None if number is None else int(number),
             process_id=None if index is None else int(index),
+            heartbeat_timeout_seconds=heartbeat,
         )
     except ValueError as error:
         raise InputError(

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -129,15 +131,15 @@ def test_eight_devices_log_the_same_losses(tmp_path, command, on_one_device):
     np.testing.assert_allclose(losses(tmp_path / "eight"), losses(on_one_device), atol=1e-5)
 
 
-def both_processes(command, workdir, *words, **how):
-    """What two processes of one command print."""
+def start_both(command, workdir, *words, own=((), ()), **how):
+    """Two processes of one command, each with words of its own besides."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    both = [
+    return [
         command(
             workdir,
-            *(*words, "--distributed"),
+            *(*words, *own[index], "--distributed"),
             JAX_COORDINATOR_ADDRESS=address,
             JAX_NUM_PROCESSES="2",
             JAX_PROCESS_ID=str(index),
@@ -145,7 +147,84 @@ def both_processes(command, workdir, *words, **how):
         )
         for index in (0, 1)
     ]
-    return [finish(process)[0] for process in both]
+
+
+def both_processes(command, workdir, *words, **how):
+    """What two processes of one command print."""
+    return [finish(process)[0] for process in start_both(command, workdir, *words, **how)]
+
+
+LONG = ("--steps=4000", "--optimizer.learning_rate=1e-4", "--checkpoint_every=4000")
+
+
+@pytest.mark.parametrize(
+    ("number", "who"), [(signal.SIGTERM, 1), (signal.SIGINT, 0), (signal.SIGUSR1, 1)]
+)
+def test_a_signal_to_one_process_stops_both_at_the_same_step_saved(tmp_path, command, number, who):
+    both = start_both(command, tmp_path / "two", *LONG)
+    for line in both[0].stdout:
+        if line.startswith("step 3/"):
+            both[who].send_signal(number)
+            break
+    outs = [process.communicate(timeout=120) for process in both]
+    codes = [process.returncode for process in both]
+    assert codes[1 - who] == 75 and codes[who] == (130 if number == signal.SIGINT else 75), outs
+    (step,) = finished_steps(tmp_path / "two" / "checkpoints")
+    assert f"stopped at step {step}, saved" in outs[0][0]
+    words = ("--resume", f"--steps={step + 2}", *LONG[1:])
+    (out, _) = both_processes(command, tmp_path / "two", *words)
+    assert f"from step {step} to {step + 2}" in out
+    finish(command(tmp_path / "one", f"--steps={step + 2}", *LONG[1:]))
+    mine, theirs = (state_of(tmp_path / name).step for name in ("two", "one"))
+    assert int(mine) == int(theirs)
+
+
+def test_a_killed_process_ends_the_other_within_seconds(tmp_path, command):
+    both = start_both(command, tmp_path / "two", *LONG)
+    for line in both[0].stdout:
+        if line.startswith("step 3/"):
+            both[1].kill()
+            break
+    begin = time.monotonic()
+    _, err = both[0].communicate(timeout=120)
+    assert time.monotonic() - begin < 45  # the heartbeat's 30, where the exchange does not tell
+    assert both[0].returncode == 75
+    assert "another process of the run is gone" in err and "--resume" in err
+    both[1].communicate()
+
+
+def test_what_differs_between_processes_is_named_by_all(tmp_path, command):
+    both = start_both(command, tmp_path / "two", own=((), ("--seed=7",)))
+    for process in both:
+        _, err = finish(process, status=2)
+        assert "seed is 0 in process 0 and 7 in process 1" in err
+    assert not (tmp_path / "two").exists()
+
+
+def test_an_error_of_one_process_is_the_line_of_all(tmp_path, command, camvid):
+    """A truncated picture, which process 1 alone reads."""
+    folder = tmp_path / "camvid"
+    shutil.copytree(camvid, folder)
+    for path in (folder / "train").iterdir():
+        path.write_bytes(path.read_bytes()[:-40])
+    words = ("--data.dir", folder)
+    begin = time.monotonic()
+    both = start_both(command, tmp_path / "two", own=((), words))
+    for process in both:
+        out, err = finish(process, status=2)
+        assert ".png" in err and "truncated or damaged" in err, (out, err)
+    assert time.monotonic() - begin < 90
+
+
+def test_skipped_pictures_of_all_processes_are_counted_and_named(tmp_path, command, camvid):
+    folder = tmp_path / "camvid"
+    shutil.copytree(camvid, folder)
+    second = sorted((folder / "val").iterdir())[1]  # process 1's first
+    second.write_bytes(second.read_bytes()[:-40])
+    words = ("--data.dir", folder, "--on-bad-image=skip", *FEW)
+    out, _ = both_processes(command, tmp_path / "two", *words)
+    assert f"left out: {second}" in out or second.name in out
+    assert read_metrics(tmp_path / "two")[-1]["val"]["skipped_images"] == 1
 
 
 def test_two_processes_log_the_same_losses_and_scores(tmp_path, command, on_one_device):

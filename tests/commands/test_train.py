@@ -65,7 +65,8 @@ def test_each_process_asks_for_its_own_rows_of_the_runs_batches(camvid, tmp_path
         raise Asked(how)
 
     monkeypatch.setattr(module, "train_batches", ask)
-    monkeypatch.setattr(module, "open_workdir", lambda *_, **__: None)  # others wait for it there
+    for meeting in ("open_workdir", "agree"):  # where the others would be waited for
+        monkeypatch.setattr(module, meeting, lambda *_, **__: None)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(Asked) as asked:
