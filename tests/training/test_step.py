@@ -149,6 +149,7 @@ def test_the_environment_says_which_process_this_is(monkeypatch, number, index):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    join_processes()
-    expected = (number and int(number), index and int(index))
-    assert called == [dict(zip(("num_processes", "process_id"), expected, strict=True))]
+    join_processes(heartbeat=7)
+    expected = (number and int(number), index and int(index), 7)
+    names = ("num_processes", "process_id", "heartbeat_timeout_seconds")
+    assert called == [dict(zip(names, expected, strict=True))]
