@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -81,7 +82,7 @@ def initial_regressor(key: jax.Array, loss: InverseForm, hidden: Sequence[int]) 
     """Three linear layers, as PyTorch starts them: U(±1/√inputs)."""
     sizes = (2 * loss.tile[0] * loss.tile[1], *hidden, 4)
     layers = []
-    for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         keys = jax.random.split(jax.random.fold_in(key, i))
         bound = inputs**-0.5
         layers.append(
