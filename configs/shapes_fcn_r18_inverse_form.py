@@ -1,7 +1,6 @@
 """FCN-R18 with InverseForm's joint loss on `shapes`, some minutes on two CPU cores.
 
-    python -m sdnjax.commands.inverse_form configs/shapes_fcn_r18_inverse_form.py \\
-        --hidden 256,32
+    python -m sdnjax.commands.inverse_form configs/shapes_fcn_r18_inverse_form.py --hidden 256,32
     python train.py configs/shapes_fcn_r18_inverse_form.py
 
 The first command trains the regressor of edge maps, which the loss reads from runs/. With an SDN
