@@ -109,10 +109,9 @@ def test_a_run_without_its_regressor_does_not_begin(experiment, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("operator", ["none", "sdc"])
-def test_runs(experiment, camvid, tmp_path, operator):
+def test_with_sdn_in_one_network(experiment, camvid, tmp_path):
     """Training resumes to the same bits; evaluation and prediction need no regressor."""
-    neck = Neck(operator=operator, guidance_channels=16) if operator == "sdc" else Neck()
+    neck = Neck(operator="sdc", reduction=8, guidance_channels=16)
     experiment = dataclasses.replace(
         experiment, model=dataclasses.replace(experiment.model, neck=neck)
     )

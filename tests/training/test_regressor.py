@@ -11,6 +11,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from sdnjax.losses import InverseForm
+from sdnjax.losses.inverse_form import regress
 from sdnjax.training.regressor import (
     errors,
     initial_regressor,
@@ -78,6 +79,13 @@ def test_the_step_learns():
         layers, state, error = step(layers, state, labels, i)
         history.append(float(error))
     assert np.mean(history[-5:]) < 0.5 * np.mean(history[:5])
+    # As a loss it falls while predicted edges move towards the true ones.
+    measured = [
+        float(jnp.mean(jnp.linalg.norm(regress(layers, pairs.moved, pairs.target), axis=-1)))
+        for shift in (1.0, 0.6, 0.0)
+        for pairs in [moved_pairs(labels[:1], jnp.array([[0.0, shift, 0.0, 0.0]]), loss)]
+    ]
+    assert measured[0] > measured[1] > measured[2]
 
 
 @pytest.mark.parametrize("key", ["size", "tiles", "radius"])
