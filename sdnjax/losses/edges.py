@@ -48,7 +48,12 @@ def edge_pair(scores: jax.Array, labels: jax.Array, radius: int) -> tuple[jax.Ar
 
     Raises: ValueError for scores of another form.
     """
+    logits = edge_logits(scores, labels)
+    return logits, label_edges(labels, radius).astype(logits.dtype)
+
+
+def edge_logits(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    """Scores `[B, H, W, 1]` as `[B, H, W]`, at least float32; ValueError if they do not fit."""
     if scores.shape != (*labels.shape, 1):
         raise ValueError(f"edge logits {scores.shape} do not fit labels {labels.shape}")
-    logits = scores[..., 0].astype(jnp.promote_types(scores.dtype, jnp.float32))
-    return logits, label_edges(labels, radius).astype(logits.dtype)
+    return scores[..., 0].astype(jnp.promote_types(scores.dtype, jnp.float32))

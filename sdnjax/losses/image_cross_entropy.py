@@ -7,8 +7,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from sdnjax.losses.edges import edge_logits
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.losses.pixels import labelled, members
 from sdnjax.ops.labels import IGNORE
@@ -63,7 +63,7 @@ class EdgeAttention:
         check_types(self)
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
-        edge = output(outputs, self.edge)[..., 0]
+        edge = edge_logits(output(outputs, self.edge), batch["label"])
         labels = jnp.where(edge > self.above, batch["label"], IGNORE)
         scores = output(outputs, self.on)
         return {"edge_attention": image_cross_entropy(scores, labels, self.over, self.images)}
@@ -86,7 +86,7 @@ def image_cross_entropy(scores: jax.Array, labels: jax.Array, over: Over, images
     log_p = jax.nn.log_softmax(wide, axis=-1)
     losses = -jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
     total = jnp.sum(weights * losses, axis=(1, 2))
-    divisor = lax.stop_gradient(jnp.sum(weights, axis=(1, 2)))
+    divisor = jnp.sum(weights, axis=(1, 2))
     each = jnp.where(divisor > 0, total / jnp.where(divisor > 0, divisor, 1), 0)
     if images == "sum":
         # Of the batch at hand: merged parts are averaged like those of any other mean.

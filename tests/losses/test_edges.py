@@ -145,6 +145,8 @@ def test_refused():
         EdgeCrossEntropy()({"logits": scores}, {"label": labels})
     with pytest.raises(ValueError, match=r"edge logits \(1, 7, 6, 4\) do not fit labels"):
         EdgeCrossEntropy(on="logits")({"logits": scores}, {"label": labels})
+    with pytest.raises(ValueError, match=r"edge logits \(1, 7, 6, 4\) do not fit labels"):
+        EdgeAttention(edge="logits")({"logits": scores}, {"label": labels})
     with pytest.raises(InputError, match=r"EdgeCrossEntropy\.radius must be at least 1"):
         EdgeCrossEntropy(radius=0)
     with pytest.raises(InputError, match=r"over must be image\|batch"):
