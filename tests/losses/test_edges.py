@@ -96,8 +96,8 @@ def test_void_alone_and_one_pixel(loss, restatement):
         scores, edge, labels
     )
     assert found == 0 and not any(np.asarray(g).any() for g in gradients)
-    one = value(loss, scores[:1, :1, :1], edge[:1, :1, :1], jnp.zeros((1, 1, 1), jnp.int32))
-    assert np.isfinite(one)
+    one = jnp.zeros((1, 1, 1), jnp.int32)
+    assert np.isfinite(jax.jit(partial(value, loss))(scores[:1, :1, :1], edge[:1, :1, :1], one))
 
 
 @pytest.mark.parametrize("loss", [x for x, _ in LOSSES if x.over == "image"])
@@ -105,9 +105,13 @@ def test_halves_add_up(loss):
     scores, edge, labels = (jnp.asarray(x) for x in example(4))
     labels = labels.at[1].set(255)
 
+    @jax.jit
+    def term(scores, edge, labels):
+        (mean,) = loss({"logits": scores, "edge": edge}, {"label": labels}).values()
+        return mean
+
     def of(part):
-        outputs = {"logits": scores[part], "edge": edge[part]}
-        return next(iter(loss(outputs, {"label": labels[part]}).values()))
+        return term(scores[part], edge[part], labels[part])
 
     whole, merged = of(slice(None)), of(slice(0, 2)).merge(of(slice(2, 4)))
     assert float(merged.value()) == pytest.approx(float(whole.value()), rel=1e-6)
@@ -117,18 +121,19 @@ def test_released_forms_depend_on_the_batch():
     """Images add up, and one image's classes weigh in the other."""
     scores, edge, labels = (jnp.asarray(x) for x in example(2))
     for loss in (ImageCrossEntropy(**RELEASED), EdgeCrossEntropy(over="batch")):
-        each = [value(loss, scores[i : i + 1], edge[i : i + 1], labels[i : i + 1]) for i in (0, 1)]
-        both = value(loss, scores, edge, labels)
+        of = jax.jit(partial(value, loss))
+        each = [of(scores[i : i + 1], edge[i : i + 1], labels[i : i + 1]) for i in (0, 1)]
+        both = of(scores, edge, labels)
         expected = sum(each) if hasattr(loss, "images") else sum(each) / 2
         assert both == pytest.approx(float(expected), rel=0.1)
         assert both != pytest.approx(float(expected), rel=1e-4)
 
 
 def test_terms_have_names_of_their_own():
-    scores, edge, labels = (jnp.asarray(x) for x in example(1))
+    scores, edge, labels = example(1)
     outputs = {"logits": scores, "auxiliary": scores, "edge": edge}
     names = {
-        next(iter(loss(outputs, {"label": labels})))
+        next(iter(jax.eval_shape(loss, outputs, {"label": labels})))
         for loss in (
             ImageCrossEntropy(),
             ImageCrossEntropy(on="auxiliary"),

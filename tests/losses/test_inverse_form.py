@@ -1,7 +1,6 @@
 """InverseForm against a restatement tile by tile, and what its gradient does."""
 
 import json
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -112,13 +111,9 @@ def test_void_one_pixel_and_halves():
     [{"size": (16, 12), "tiles": (4, 3)}, {"size": (12, 12), "tiles": (3, 3)}, {"radius": 1}],
 )
 def test_settings_change_the_loss(change):
-    _, edge, labels = example()
+    (_, edge, labels), constants = example(), layers(np.float32)
     of = [
-        float(
-            partial(loss, {"edge": jnp.asarray(edge)}, {"label": labels})(layers(np.float32))[
-                "inverse_form"
-            ].value()
-        )
+        float(jax.jit(loss)({"edge": edge}, {"label": labels}, constants)["inverse_form"].value())
         for loss in (LOSS, InverseForm(**{"size": (8, 12), "tiles": (2, 3)} | change))
     ]
     assert abs(of[0] - of[1]) > 1e-4
