@@ -142,7 +142,7 @@ class Experiment:
         parts: dict[str, Any] = {"neck": neck}
         if isinstance(neck, Neck):
             parts = {"operator": neck.operator}
-        parts |= {"context": model.context, "refine": model.refine}
+        parts |= {"context": model.context, "refine": model.refine, "edge": model.edge}
         shown = {k: v if isinstance(v, str) else type(v).__name__ for k, v in parts.items() if v}
         if "neck" in model.unused():
             del shown["operator"]

@@ -18,7 +18,8 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from sdnjax.losses import CrossEntropy, MaskMatching, Objective
+from sdnjax.convert.tensors import read_tensors
+from sdnjax.losses import CrossEntropy, EdgeCrossEntropy, MaskMatching, Objective, constants_of
 from sdnjax.models import MaskClassifier
 from sdnjax.models.inputs import abstract_inputs, blank_inputs, inputs_of
 from sdnjax.ops.normalization import Normalization
@@ -61,6 +62,14 @@ class Recipe:
         """The names of the network's inputs besides the images."""
         return inputs_of(self.network)
 
+    @functools.cached_property
+    def constants(self) -> tuple[Any, ...]:
+        """The arrays that losses have beside their settings, read when first asked for.
+
+        Raises: InputError for a file that is missing or does not fit.
+        """
+        return constants_of(self.losses, read_tensors)
+
     @property
     def step(self) -> TrainStep:
         """The pure train step `(state, batch) → (state, metrics)`."""
@@ -72,6 +81,7 @@ class Recipe:
             normalization=self.normalization,
             augment=self.augment,
             frozen=functools.partial(keeps_statistics, self.rules),
+            constants=lambda: self.constants,
         )
 
     def init_variables(self) -> Any:
@@ -90,7 +100,8 @@ class Recipe:
     def check(self) -> None:
         """Traces outputs and losses, on shapes alone: what does not fit says so before a run.
 
-        Raises: InputError for a loss that reads an output which the network does not have.
+        Raises: InputError for a loss that reads an output which the network does not have, or
+          a file that is not there.
         """
         size = (1, *self.image_size)
         batch: Batch = {
@@ -99,7 +110,7 @@ class Recipe:
             **abstract_inputs(self.network, size),
         }
         plain = dataclasses.replace(self, augment=None)
-        jax.eval_shape(plain.step, self.abstract_state(), batch)
+        jax.eval_shape(plain.step, self.abstract_state(), batch, self.constants)
 
     def abstract_state(self) -> TrainState:
         """Shapes and types of the state; nothing is computed."""
@@ -122,7 +133,7 @@ class Recipe:
 
     def compiled_step(self, mesh: Mesh) -> TrainStep:
         """The step for a mesh: batches split over `data`, the state as `shardings` has it."""
-        return compile_step(self.step, mesh, self.shardings(mesh))
+        return compile_step(self.step, mesh, self.shardings(mesh), self.constants)
 
 
 def with_shardings(abstract: Any, shardings: Any) -> Any:
@@ -140,10 +151,14 @@ def own_losses(network: nn.Module) -> tuple[Objective, ...]:
     """What a network is trained with where nothing else is asked for.
 
     Cross-entropy of its scores, and at 0.4 (mmseg's) of an auxiliary head's, which a network
-    announces by `has_auxiliary_scores`; MaskFormer's matching loss for one that classifies masks.
+    announces by `has_auxiliary_scores`; at 0.3 (InverseForm's) the loss of an edge head, which it
+    announces by `has_edge_scores`; MaskFormer's matching loss for one that classifies masks.
     """
     if isinstance(network, MaskClassifier):
         return (MaskMatching(),)
+    found: tuple[Objective, ...] = (CrossEntropy(),)
     if getattr(network, "has_auxiliary_scores", False):
-        return (CrossEntropy(), CrossEntropy(weight=0.4, on="auxiliary"))
-    return (CrossEntropy(),)
+        found += (CrossEntropy(weight=0.4, on="auxiliary"),)
+    if getattr(network, "has_edge_scores", False):
+        found += (EdgeCrossEntropy(weight=0.3),)
+    return found

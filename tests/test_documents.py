@@ -87,6 +87,13 @@ def test_the_page_on_losses_runs_as_printed(request):
     assert namespace["experiment"].losses[0].class_weights[0] < namespace["weights"][2]
 
 
+def test_the_page_on_companions_runs_as_printed(request):
+    namespace = {}
+    for block in blocks(request.config.rootpath, "docs/companions.md"):
+        exec(block, namespace)
+    assert namespace["experiment"].build(3).network.has_edge_scores
+
+
 def test_the_page_on_training_runs_as_printed(request):
     (block,) = blocks(request.config.rootpath, "docs/training.md")
     exec(block, {})

@@ -227,7 +227,9 @@ def _trained_once(
     images, labels = batch
     with nn.intercept_methods(_without_dropout), jax.default_matmul_precision("highest"):
         state, _ = jax.jit(recipe.step)(
-            recipe.init_state(variables), {"image": images, "label": labels, **extras}
+            recipe.init_state(variables),
+            {"image": images, "label": labels, **extras},
+            recipe.constants,
         )
     return {"params": state.opt_state} if kind == "gradients" else state.variables
 

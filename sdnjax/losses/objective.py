@@ -3,21 +3,29 @@
 An objective is a frozen dataclass, or a function, called as `objective(outputs, batch)`. It
 returns named terms, each a `Mean`: a sum and what it is to be divided by. Sums and counts add up
 exactly over devices, micro-batches and images with unequal void; means of means do not.
+
+An objective that needs arrays which nothing trains, a frozen network, has a method `constants`
+besides. It is called once before a run, and what it returns, a tree of arrays, comes with every
+call: `objective(outputs, batch, constants)`. They lie on every device once, as an argument of the
+compiled step, and are in no checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sdnjax.errors import unknown
 
 Outputs = Mapping[str, Any]
 Batch = Mapping[str, Any]
+# Reads, of a file of any kind that is known, the tensors of these names, and what lies beside them.
+ReadTensors = Callable[[str, Sequence[str]], Mapping[str, np.ndarray]]
 
 
 @jax.tree_util.register_dataclass
@@ -61,16 +69,33 @@ def output(outputs: Outputs, name: str) -> Any:
     return outputs[name]
 
 
+def constants_of(objectives: Sequence[Objective], read: ReadTensors) -> tuple[Any, ...]:
+    """The arrays that each objective has beside its settings, `()` for one that has none.
+
+    read: what an objective's `constants(read)` may read files with.
+    """
+    return tuple(x.constants(read) if hasattr(x, "constants") else () for x in objectives)
+
+
 def total_loss(
-    objectives: Sequence[Objective], outputs: Outputs, batch: Batch
+    objectives: Sequence[Objective],
+    outputs: Outputs,
+    batch: Batch,
+    constants: Sequence[Any] | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The weighted sum of all terms, and every term, before its weight, as `loss_NAME`.
 
     A name that occurs again is numbered by its objective: `loss_dice`, `loss_dice_2`.
+
+    Args:
+      constants: of `constants_of`; None where no objective has any.
     """
     parts, terms = [], {}
-    for i, objective in enumerate(objectives, start=1):
-        for name, mean in objective(outputs, batch).items():
+    given = [()] * len(objectives) if constants is None else constants
+    for i, (objective, own) in enumerate(zip(objectives, given, strict=True), start=1):
+        call: Callable[..., Mapping[str, Mean]] = objective
+        further = (own,) if hasattr(objective, "constants") else ()
+        for name, mean in call(outputs, batch, *further).items():
             value = mean.value()
             parts.append(getattr(objective, "weight", 1.0) * value)
             key = f"loss_{name}" if f"loss_{name}" not in terms else f"loss_{name}_{i}"

@@ -3,6 +3,7 @@
 from sdnjax.models.context.ecrf import ECRF
 from sdnjax.models.context.non_local import NonLocal
 from sdnjax.models.difnet import DifNet, DifNetOptions
+from sdnjax.models.edge_head import EdgeHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.mask_classifier import MaskClassifier
 from sdnjax.models.model_settings import Model, Neck
@@ -14,6 +15,7 @@ __all__ = [
     "MODELS",
     "DifNet",
     "DifNetOptions",
+    "EdgeHead",
     "EncoderDecoder",
     "JointCRF",
     "MaskClassifier",

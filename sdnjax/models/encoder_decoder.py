@@ -25,13 +25,15 @@ class EncoderDecoder(nn.Module):
         context    (features, train=…) → features
         classifier (features, train=…) → scores [B, h, w, K]
         refine     (scores, train=…) → scores
+        edge       (features, train=…) → edge scores [B, h, w, 1], of what the classifier reads
 
     and the scores are resized bilinearly to the image. The network takes the extra inputs that
     neck, context and refine name in an attribute `inputs` of their own (see
     `sdnjax.models.inputs`) and passes each of them what it names, by keyword.
 
     Outputs: `logits` and, where there is an auxiliary head, `auxiliary` are `[B, H, W, K]` in
-    float32; `scores` are what the logits are resized from. For inspection there are `stage1…4`
+    float32, and so is `edge [B, H, W, 1]` of an edge head; `scores` are what the logits are
+    resized from. For inspection there are `stage1…4`
     (of the backbone), `neck1…` (the stages that the neck changed), `features` (what the
     classifier reads), `before_context` and `context` (what the context took and returned),
     `decoder` (the classifier's scores), `refined` (those after refinement), and whatever else the
@@ -48,6 +50,7 @@ class EncoderDecoder(nn.Module):
         of `features` or `scores` and other outputs.
       auxiliary: a complete head on the raw stage `auxiliary_stage`, `(stage, train=…) →
         scores`, or None. It runs in training and while parameters are made.
+      edge: says where edges are, or None. It runs in training and while parameters are made.
       decoder_stages: indices (from 0) of the stages that the decoder reads.
       align_corners: how scores are resized to the image.
 
@@ -62,6 +65,7 @@ class EncoderDecoder(nn.Module):
     context: nn.Module | None = None
     refine: nn.Module | None = None
     auxiliary: nn.Module | None = None
+    edge: nn.Module | None = None
     decoder_stages: tuple[int, ...] = (3,)
     auxiliary_stage: int = 2
     align_corners: bool = False
@@ -75,6 +79,11 @@ class EncoderDecoder(nn.Module):
     def has_auxiliary_scores(self) -> bool:
         """Whether the outputs of training hold `auxiliary`."""
         return self.auxiliary is not None or getattr(self.decoder, "has_auxiliary_scores", False)
+
+    @property
+    def has_edge_scores(self) -> bool:
+        """Whether the outputs of training hold `edge`."""
+        return self.edge is not None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool, **extras: Any) -> dict[str, Any]:
@@ -106,18 +115,22 @@ class EncoderDecoder(nn.Module):
             refined = self.refine(scores, train=train, **select_inputs(self.refine, extras))
             scores, named = _main_and_others(self.refine, refined, "scores")
             outputs |= {"refined": scores, **named}
-        # Its loss is for training alone, but its parameters must be made.
-        if self.auxiliary is not None and (train or self.is_initializing()):
-            stage = stages[self.auxiliary_stage]
-            outputs["auxiliary"] = self.auxiliary(stage, train=train)
+        # Their losses are for training alone, but their parameters must be made.
+        if train or self.is_initializing():
+            if self.auxiliary is not None:
+                stage = stages[self.auxiliary_stage]
+                outputs["auxiliary"] = self.auxiliary(stage, train=train)
+            if self.edge is not None:
+                outputs["edge"] = self.edge(features, train=train)
 
         def resized(scores: jax.Array) -> jax.Array:
             return resize_bilinear(scores, (h, w), align_corners=self.align_corners)
 
         outputs["scores"] = scores
         outputs["logits"] = resized(scores)
-        if "auxiliary" in outputs:
-            outputs["auxiliary"] = resized(outputs["auxiliary"])
+        for name in ("auxiliary", "edge"):
+            if name in outputs:
+                outputs[name] = resized(outputs[name])
         return outputs
 
 

@@ -52,6 +52,7 @@ class Common:
     neck: nn.Module | None
     context: nn.Module | None
     refine: nn.Module | None
+    edge: nn.Module | None
     dropout: float | None
     align_corners: bool
     stem: Literal["v1", "v1c"]
@@ -79,6 +80,7 @@ class Common:
             neck=self.neck,
             context=self.context,
             refine=self.refine,
+            edge=self.edge,
             align_corners=self.align_corners,
             **parts,
         )
@@ -161,9 +163,9 @@ def deeplabv2(depth: int, common: Common) -> EncoderDecoder:
 def difnet(depth: int | tuple[int, int], common: Common) -> DifNet:
     """DifNet on two ResNets of one depth; (18, 50) is the released code's hybrid.
 
-    Raises: InputError for a neck, context or refinement, which it has no place for.
+    Raises: InputError for a neck, context, refinement or edge head, which it has no place for.
     """
-    for part in ("neck", "context", "refine"):
+    for part in ("neck", "context", "refine", "edge"):
         if getattr(common, part) is not None:
             raise InputError(
                 f"{part} does not fit DifNet, whose walks take the place of what lies between "
@@ -243,9 +245,9 @@ def segformer(size: str, common: Common) -> EncoderDecoder:
 def maskformer(depth_or_size: int | str, common: Common) -> MaskClassifier:
     """MaskFormer on torchvision's ResNet with frozen statistics, as mmseg has it, or on Swin.
 
-    Raises: InputError for a context or a refinement, which it has no place for.
+    Raises: InputError for a context, a refinement or an edge head, which it has no place for.
     """
-    for part in ("context", "refine"):
+    for part in ("context", "refine", "edge"):
         if getattr(common, part) is not None:
             raise InputError(
                 f"{part} does not fit MaskFormer, which classifies masks: it has no features "

@@ -71,8 +71,8 @@ class Neck:
 class Model:
     """A named network and its options.
 
-    The parts of one's own, `neck`, `context` and `refine`, are Linen modules that the network
-    calls as `EncoderDecoder` says. They compute in their own dtype.
+    The parts of one's own, `neck`, `context`, `refine` and `edge`, are Linen modules that the
+    network calls as `EncoderDecoder` says. They compute in their own dtype.
     """
 
     name: str = setting("fcn_r18-d8", "network, as in sdnjax.models.MODELS")
@@ -82,6 +82,9 @@ class Model:
     )
     refine: nn.Module | None = setting(
         None, "a module of scores to scores, before they are resized"
+    )
+    edge: nn.Module | None = setting(
+        None, "a head on the classifier's features that learns where edges are, such as EdgeHead()"
     )
     dropout: float | None = setting(
         None,
@@ -107,6 +110,7 @@ class Model:
             raise InputError(f"model.neck must be Neck(…) or a Linen module, not {self.neck!r}")
         check_part("model.context", self.context)
         check_part("model.refine", self.refine)
+        check_part("model.edge", self.edge)
         check_types(self)
         check_name(self.name)
         if "like" not in self.unused() and self.like not in likes(self.name):
@@ -143,6 +147,7 @@ class Model:
             num_classes=num_classes,
             context=self.context,
             refine=self.refine,
+            edge=self.edge,
             dropout=self.dropout,
             align_corners=self.align_corners,
             stem=self.stem,

@@ -73,6 +73,7 @@ def create_model(
     neck: str | nn.Module | None = None,
     context: nn.Module | None = None,
     refine: nn.Module | None = None,
+    edge: nn.Module | None = None,
     dropout: float | None = None,
     align_corners: bool = False,
     stem: Literal["v1", "v1c"] = "v1c",
@@ -98,6 +99,8 @@ def create_model(
       refine: None or a module, `(scores, train=…) → scores`, before they are resized. Both may
         name extra inputs; see `EncoderDecoder`. MaskFormer has a place for neither, DifNet for
         no neck either.
+      edge: None or a module, `(features, train=…) → edge scores [B, h, w, 1]`, which runs in
+        training; MaskFormer and DifNet have no place for it.
       dropout: of channels, before each classifier; throughout the decoder in MaskFormer; not in
         the Segmenter. None for the network's own: 0.1, or 0 for OCRNet, DeepLabV2 and DifNet.
       align_corners: for every resizing of scores; for OCRNet, between HRNet's branches too.
@@ -136,7 +139,7 @@ def create_model(
     elif sdn_options or guidance_channels is not None:
         options = sorted(sdn_options) or ["guidance_channels"]
         raise InputError(f"{options[0]} is an option of neck='sdn', which was not asked for")
-    for part, module in {"neck": neck, "context": context, "refine": refine}.items():
+    for part, module in {"neck": neck, "context": context, "refine": refine, "edge": edge}.items():
         check_part(part, module)
     build, depth = MODELS[name]
     common = Common(
@@ -144,6 +147,7 @@ def create_model(
         neck=neck,
         context=context,
         refine=refine,
+        edge=edge,
         dropout=dropout,
         align_corners=align_corners,
         stem=stem,

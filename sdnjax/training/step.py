@@ -18,12 +18,13 @@ from sdnjax.models.inputs import inputs_of, select_inputs
 from sdnjax.models.layers import BatchNorm
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.normalization import Normalization
-from sdnjax.training.sharding import replicated, split_by_batch
+from sdnjax.training.sharding import on_every_device, replicated, split_by_batch
 from sdnjax.training.state import TrainState
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+# `(state, batch) → (state, metrics)`.
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -35,6 +36,7 @@ def make_train_step(
     normalization: Normalization,
     augment: Callable[[Batch], Batch] | None = None,
     frozen: Callable[[str], bool] = lambda path: False,
+    constants: Callable[[], Sequence[Any] | None] = lambda: None,
 ) -> TrainStep:
     """Builds the step for `jax.jit`.
 
@@ -45,11 +47,17 @@ def make_train_step(
     `pixel_accuracy` (of the training crops, void left out).
 
     `frozen` tells of a batch norm's path whether it uses its running statistics and keeps them.
+    `constants` returns those of the losses (`sdnjax.losses.constants_of`). The step may also be
+    given them, as its third argument, which `compile_step` does: a program that is compiled of
+    two holds them itself, however large.
     """
     if not losses:
         raise ValueError("there is nothing to train for: losses is empty")
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, held: Sequence[Any] | None = None
+    ) -> tuple[TrainState, Metrics]:
+        held = constants() if held is None else held
         if augment is not None:
             batch = by_rows(augment)(batch)
         # One dropout mask per step for the whole batch: the same on any number of devices.
@@ -67,7 +75,7 @@ def make_train_step(
                     mutable=["batch_stats"],
                     **extras,
                 )
-            loss, terms = total_loss(losses, outputs, batch)
+            loss, terms = total_loss(losses, outputs, batch, held)
             accuracy = pixel_accuracy(outputs["logits"], batch["label"]).value()
             metrics = {**terms, "pixel_accuracy": accuracy}
             return loss, (changed.get("batch_stats", {}), metrics)
@@ -110,16 +118,19 @@ def _freeze(
     return call(*arguments, **keywords)
 
 
-def compile_step(step: TrainStep, mesh: Mesh, state: Any = None) -> TrainStep:
+def compile_step(
+    step: TrainStep, mesh: Mesh, state: Any = None, constants: Sequence[Any] = ()
+) -> TrainStep:
     """The data-parallel step: the batch is split, the state donated.
 
     `state` holds the sharding of every leaf of the state (`shardings_of`); by default all of it
-    is on every device.
+    is on every device. `constants` are put on every device, and given to the step if there are any.
     """
     state = replicated(mesh) if state is None else state
+    held = (on_every_device(tuple(constants), mesh),) if jax.tree.leaves(constants) else ()
     compiled = jax.jit(
         step,
-        in_shardings=(state, split_by_batch(mesh)),
+        in_shardings=(state, split_by_batch(mesh), *(replicated(mesh) for _ in held)),
         out_shardings=(state, replicated(mesh)),
         donate_argnums=0,
     )
@@ -127,7 +138,7 @@ def compile_step(step: TrainStep, mesh: Mesh, state: Any = None) -> TrainStep:
     @functools.wraps(step)
     def run(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         with jax.set_mesh(mesh):
-            return compiled(state, batch)
+            return compiled(state, batch, *held)
 
     return run
 

@@ -21,7 +21,7 @@ from sdnjax.convert import (
 )
 from sdnjax.convert.inert_pickle import Opaque
 from sdnjax.errors import InputError
-from sdnjax.models import EncoderDecoder, create_model
+from sdnjax.models import EdgeHead, EncoderDecoder, create_model
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.inputs import blank_inputs
 from sdnjax.models.layers import BatchNorm, Classifier
@@ -302,6 +302,20 @@ def test_a_network_with_extra_inputs_is_converted():
         load(model, state, mmseg_fcn)
     variables = load(model, state, mmseg_fcn, reinitialise=["context"], report=lambda _: None)
     np.testing.assert_array_equal(variables["params"]["context"]["gain"], np.ones(128))
+    moved = flat(variables)["params/classifier/seg/kernel"]
+    np.testing.assert_array_equal(moved, flat(random)["params/classifier/seg/kernel"])
+
+
+def test_an_edge_head_starts_anew_and_is_left_out():
+    """No format has a name for it."""
+    model = create_model("fcn_r18-d8", num_classes=4, edge=EdgeHead(hidden=3))
+    images = np.zeros((1, 33, 33, 3), np.float32)
+    random = jax.tree.map(np.float32, random_variables(model, images, 3))
+    with pytest.raises(InputError, match="of edge have no name in this format"):
+        to_torch(model, random, mmseg_fcn)
+    state = to_torch(model, random, mmseg_fcn, drop=["edge"])
+    variables = load(model, state, mmseg_fcn, reinitialise=["edge"], report=lambda _: None)
+    assert variables["params"]["edge"].keys() == {"conv1", "classifier"}
     moved = flat(variables)["params/classifier/seg/kernel"]
     np.testing.assert_array_equal(moved, flat(random)["params/classifier/seg/kernel"])
 

@@ -206,7 +206,7 @@ def test_what_has_no_effect_or_no_meaning(words, message):
 
 
 def test_parts_that_do_not_fit():
-    for part in ("neck", "context", "refine"):
+    for part in ("neck", "context", "refine", "edge"):
         with pytest.raises(InputError, match=f"{part} does not fit DifNet"):
             create_model("difnet_r18-d8", num_classes=3, **{part: nn.Dense(3)})
     with pytest.raises(InputError, match="difnet: fcn_r18-d8 is another network"):

@@ -7,10 +7,12 @@ import pytest
 from flax import linen as nn
 
 from sdnjax.errors import InputError
-from sdnjax.models import EncoderDecoder, Model, Neck, create_model
+from sdnjax.models import EdgeHead, EncoderDecoder, Model, Neck, create_model
 from sdnjax.models.decoders.fcn import FCNHead
 from sdnjax.models.inputs import blank_inputs
 from sdnjax.models.layers import BatchNorm, Classifier, Head, conv
+from sdnjax.models.summary import summarize
+from sdnjax.ops import resize_bilinear
 from tests.models.context import SegmentMeans
 from tests.models.small import small_network
 from tests.models.variables import random_variables
@@ -101,6 +103,32 @@ def test_a_head_has_its_features_directly_in_it():
     assert small_network("ocrnet_hr18", num_classes=3).has_auxiliary_scores
 
 
+def test_an_edge_head_reads_what_the_classifier_reads_in_training():
+    model = network(context=Scale(2.0, "features"), edge=EdgeHead())
+    variables = jax.tree.map(np.float32, random_variables(model, IMAGES, 1))
+    after = run(model, variables, train=True)
+    seg = variables["params"]["edge"]["classifier"]["seg"]
+    scores = np.asarray(after["features"]) @ seg["kernel"][0, 0] + seg["bias"]
+    assert after["edge"].shape == (2, 16, 24, 1) and after["edge"].dtype == jnp.float32
+    np.testing.assert_allclose(after["edge"], resize_bilinear(scores, (16, 24)), atol=1e-4)
+    assert model.has_edge_scores and not network().has_edge_scores
+    # In evaluation there is nothing of it, and nothing else changes.
+    plain, still = network(context=Scale(2.0, "features")), run(model, variables)
+    assert "edge" not in still
+    del variables["params"]["edge"]
+    np.testing.assert_array_equal(still["logits"], run(plain, variables)["logits"])
+
+
+def test_an_edge_head_may_have_a_hidden_layer():
+    model = network(edge=EdgeHead(hidden=5))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES, train=False))
+    assert shapes["params"]["edge"]["conv1"]["conv"]["kernel"].shape[-1] == 5
+    assert shapes["params"]["edge"]["classifier"]["seg"]["kernel"].shape == (1, 1, 5, 1)
+    layers = {x.path: x for x in summarize(model, (16, 24))}
+    assert (layers["edge"].kind, layers["edge"].multiply_adds) == ("EdgeHead", 0)
+    assert layers["edge"].parameters > 0
+
+
 class Normed(nn.Module):
     """A neck that behaves in training otherwise than in evaluation."""
 
@@ -143,6 +171,9 @@ def test_named_networks_take_context_and_refinement():
         create_model("maskformer_r50-d32", num_classes=3, context=context)
     with pytest.raises(InputError, match="refine does not fit MaskFormer"):
         Model(name="maskformer_swin-t", refine=refine).build(3)
+    with pytest.raises(InputError, match="edge does not fit MaskFormer"):
+        Model(name="maskformer_swin-t", edge=EdgeHead()).build(3)
+    assert Model(edge=EdgeHead(hidden=3)).build(3).edge == EdgeHead(hidden=3)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +183,8 @@ def test_named_networks_take_context_and_refinement():
         (lambda: Model(neck=Normed), r"model.neck must be Neck\(…\)"),
         (lambda: Model(context=SegmentMeans), r"model.context must be a Linen module, such as"),
         (lambda: Model(refine=jnp.sin), r"model.refine must be a Linen module"),
+        (lambda: Model(edge=EdgeHead), r"model.edge must be a Linen module"),
+        (lambda: EdgeHead(hidden=-1), r"EdgeHead.hidden must be at least 0, not -1"),
         (
             lambda: create_model("fpn_r18", num_classes=2, neck=Normed),
             "neck must be a Linen module",
