@@ -18,8 +18,8 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from sdnjax.losses import CrossEntropy, MaskMatching, Objective
-from sdnjax.models import MaskClassifier
+from sdnjax.losses import CrossEntropy, MaskMatching, Objective, SegFixLoss
+from sdnjax.models import MaskClassifier, SegFixNet
 from sdnjax.models.inputs import abstract_inputs, blank_inputs, inputs_of
 from sdnjax.ops.normalization import Normalization
 from sdnjax.training.parameter_rules import ParameterRule, keeps_statistics
@@ -140,10 +140,13 @@ def own_losses(network: nn.Module) -> tuple[Objective, ...]:
     """What a network is trained with where nothing else is asked for.
 
     Cross-entropy of its scores, and at 0.4 (mmseg's) of an auxiliary head's, which a network
-    announces by `has_auxiliary_scores`; MaskFormer's matching loss for one that classifies masks.
+    announces by `has_auxiliary_scores`; MaskFormer's matching loss for one that classifies masks,
+    and SegFix's for one that predicts directions.
     """
     if isinstance(network, MaskClassifier):
         return (MaskMatching(),)
+    if isinstance(network, SegFixNet):
+        return (SegFixLoss(),)
     if getattr(network, "has_auxiliary_scores", False):
         return (CrossEntropy(), CrossEntropy(weight=0.4, on="auxiliary"))
     return (CrossEntropy(),)

@@ -64,11 +64,18 @@ class Predictor:
       network: takes `[B, h, w, C]` normalised and `train`, and returns at least `logits`.
       protocol: how pictures are seen, and what makes labels of probabilities.
       normalization: of the pictures, that of training.
+      mirrored: class → what it is in the mirror image, in which `flip` predicts it; None: the same.
 
     Raises: InputError if the network asks for an input that nobody supplies.
     """
 
-    def __init__(self, network: nn.Module, protocol: Evaluation, normalization: Normalization):
+    def __init__(
+        self,
+        network: nn.Module,
+        protocol: Evaluation,
+        normalization: Normalization,
+        mirrored: tuple[int, ...] | None = None,
+    ):
         self._protocol, self._normalization = protocol, normalization
         self._network_name = type(network).__name__
         self._align_corners = getattr(network, "align_corners", False)
@@ -117,7 +124,9 @@ class Predictor:
             padded=self._compiled("resampling", resampling.padded, static_argnums=1),
             add_window=self._compiled("resampling", resampling.add_window, donate_argnums=0),
             add_probabilities=self._compiled(
-                "resampling", resampling.add_probabilities, donate_argnums=0
+                "resampling",
+                functools.partial(resampling.add_probabilities, mirrored=mirrored),
+                donate_argnums=0,
             ),
             class_map=self._compiled("resampling", resampling.class_map),
             place=lambda inputs: jax.device_put(inputs, self._by_image),

@@ -10,6 +10,7 @@ from sdnjax.losses.lovasz import Lovasz
 from sdnjax.losses.maskformer import MaskMatching, maskformer_loss
 from sdnjax.losses.objective import Mean, Objective, total_loss
 from sdnjax.losses.ohem import Ohem
+from sdnjax.losses.segfix import SegFixLoss
 
 __all__ = [
     "ActiveBoundary",
@@ -22,6 +23,7 @@ __all__ = [
     "Mean",
     "Objective",
     "Ohem",
+    "SegFixLoss",
     "Tversky",
     "cross_entropy",
     "effective_number",
