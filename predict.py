@@ -25,10 +25,12 @@ from sdnjax.commands.command_line import (
     add_code,
     add_on_bad_image,
     add_protocol,
+    add_segfix,
     add_step,
     from_workdir,
     parse_experiment,
     run,
+    with_segfix,
 )
 from sdnjax.commands.predict import predict_pictures
 from sdnjax.commands.submission import FORMATS
@@ -54,6 +56,7 @@ def main() -> None:
     add_step(parser)
     parser.add_argument("--opacity", type=float, default=0.5, help="of the colours [0.5]")
     add_protocol(parser)
+    add_segfix(parser)
     add_code(parser)
     add_on_bad_image(parser)
     arguments, experiment = parse_experiment(
@@ -62,7 +65,7 @@ def main() -> None:
 
     predict_pictures(
         arguments.workdir,
-        experiment,
+        with_segfix(experiment, arguments.segfix),
         arguments.pictures,
         arguments.out or arguments.workdir / (arguments.format or "predictions"),
         step=arguments.step,
