@@ -2,6 +2,7 @@
 
     python figures.py class-weights RUN [RUN …]    do classes that meet have similar weights?
     python figures.py network RUN PICTURE […]      what a network does inside
+    python figures.py segfix RUN SEGFIX            directions, and labels moved along them
 
 `python figures.py VERB --help` tells the rest.
 """
@@ -22,7 +23,9 @@ from sdnjax.commands.command_line import (
     run_verb,
     verb_parser,
 )
+from sdnjax.commands.directions import Directions
 from sdnjax.commands.figures import draw_network
+from sdnjax.commands.segfix_figure import draw_segfix
 from sdnjax.commands.trained import load_network
 
 
@@ -92,7 +95,41 @@ def network_command(argv: Sequence[str]) -> int:
     return 0
 
 
-VERBS = {"class-weights": class_weights_command, "network": network_command}
+def segfix_command(argv: Sequence[str]) -> int:
+    """SegFix's directions, and labels of a run moved along them, on examples of its data set.
+
+    python figures.py segfix runs/shapes_fcn_r18 runs/shapes_segfix_hr18s --out figures
+
+    A row for each example: the picture, its label, the directions that follow from it and those
+    that the second run predicts, and the errors of the first run's labels before and after.
+    """
+    parser = verb_parser("figures.py segfix RUN SEGFIX [options]", segfix_command)
+    parser.add_argument("workdir", metavar="RUN", type=Path, help="run whose labels are moved")
+    parser.add_argument("segfix", metavar="SEGFIX", type=Path, help="run that learnt directions")
+    parser.add_argument("--examples", type=int, default=3, metavar="N", help="rows [3]")
+    parser.add_argument("--split", help="split of the examples [data.val_split]")
+    parser.add_argument("--out", type=Path, help="folder to write to [RUN/figures]")
+    add_step(parser)
+    add_code(parser)
+    arguments, experiment = parse_experiment(
+        parser, "work directory", from_workdir, argv, uses=("data", "evaluation")
+    )
+    draw_segfix(
+        arguments.workdir,
+        load_network(arguments.workdir, experiment, arguments.step),
+        Directions(arguments.segfix),
+        arguments.out or arguments.workdir / "figures",
+        examples=arguments.examples,
+        split=arguments.split,
+    )
+    return 0
+
+
+VERBS = {
+    "class-weights": class_weights_command,
+    "network": network_command,
+    "segfix": segfix_command,
+}
 
 
 def main() -> int:

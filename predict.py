@@ -34,6 +34,7 @@ from sdnjax.commands.command_line import (
 )
 from sdnjax.commands.predict import predict_pictures
 from sdnjax.commands.submission import FORMATS
+from sdnjax.errors import InputError
 from sdnjax.options import OneLineParser
 
 
@@ -63,6 +64,8 @@ def main() -> None:
         parser, "work directory", from_workdir, uses=(*PREDICTION, *PICTURES)
     )
 
+    if arguments.segfix and arguments.format == "probabilities":
+        raise InputError("--segfix moves labels: it has no effect on --format probabilities")
     predict_pictures(
         arguments.workdir,
         with_segfix(experiment, arguments.segfix),

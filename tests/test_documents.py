@@ -87,6 +87,13 @@ def test_the_page_on_losses_runs_as_printed(request):
     assert namespace["experiment"].losses[0].class_weights[0] < namespace["weights"][2]
 
 
+def test_the_page_on_companions_runs_as_printed(request):
+    found = blocks(request.config.rootpath, "docs/companions.md")
+    assert found
+    for block in found:
+        exec(block, {})
+
+
 def test_the_page_on_training_runs_as_printed(request):
     (block,) = blocks(request.config.rootpath, "docs/training.md")
     exec(block, {})

@@ -29,7 +29,7 @@ PREDICTION = tuple(
     f"evaluation.{key}"
     for key in (
         *("mode", "resize_to", "canvas", "window", "stride", "small"),
-        *("scales", "flip", "size_multiple"),
+        *("scales", "flip", "size_multiple", "finish"),
     )
 )
 PICTURES = (

@@ -271,6 +271,11 @@ def test_labels_of_a_run_are_moved(trained, configs, tmp_path, call, monkeypatch
     assert plain.getpalette() == again.getpalette()
     with pytest.raises(InputError, match=r"has learnt classes \(ground, disc, bar, …\), not dir"):
         SegFix(run=str(tmp_path / "fcn")).check()
+    status, out, err = call(
+        "figures.py", "segfix", tmp_path / "fcn", run, "--examples", "2", "--out", tmp_path / "figs"
+    )
+    assert (status, err) == (0, "") and out.count("of the pixels wrong, moved") == 2
+    assert np.asarray(Image.open(tmp_path / "figs" / "segfix.png")).shape[1] > 6 * 96
     files = predict_pictures(
         run, load_experiment(run), [tmp_path / "pictures"], tmp_path / "codes", report=silent
     )
