@@ -5,6 +5,7 @@
     python eval.py runs/cityscapes_fcn_r50_sdn --protocol cityscapes_slide769 \\
         --evaluation.trimap_widths 1,3,10
     python eval.py runs/camvid_fcn_r18_sdn --evaluation.scales .5,1,1.5 --evaluation.flip true
+    python eval.py runs/cityscapes_fcn_r50_sdn --segfix runs/cityscapes_segfix_hr48
 
 Without options it repeats the validation of the training run, to the last digit. --protocol
 replaces the run's settings of evaluation by published ones, options change single settings.
@@ -24,11 +25,13 @@ from sdnjax.commands.command_line import (
     add_distributed,
     add_on_bad_image,
     add_protocol,
+    add_segfix,
     add_step,
     distributed,
     from_workdir,
     parse_experiment,
     run,
+    with_segfix,
 )
 from sdnjax.options import OneLineParser
 
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--split", help="split to evaluate [the setting data.val_split]")
     parser.add_argument("--out", type=Path, help="JSON file to write [WORKDIR/evaluation/…]")
     add_protocol(parser)
+    add_segfix(parser)
     add_code(parser)
     add_distributed(parser)
     add_on_bad_image(parser)
@@ -52,7 +56,7 @@ def main() -> None:
     with distributed(arguments):
         evaluate_run(
             arguments.workdir,
-            experiment,
+            with_segfix(experiment, arguments.segfix),
             step=arguments.step,
             split=arguments.split,
             out=arguments.out,

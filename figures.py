@@ -4,6 +4,7 @@
     python figures.py network RUN PICTURE […]      what a network does inside
     python figures.py errors RUN [RUN …]           where networks are wrong, side by side
     python figures.py operators RUN [RUN …] --pictures PICTURE […]   what their necks respond to
+    python figures.py segfix RUN SEGFIX            directions, and labels moved along them
 
 `python figures.py VERB --help` tells the rest.
 """
@@ -25,9 +26,11 @@ from sdnjax.commands.command_line import (
     run_verb,
     verb_parser,
 )
+from sdnjax.commands.directions import Directions
 from sdnjax.commands.error_maps import compare_errors
 from sdnjax.commands.figures import draw_network
 from sdnjax.commands.operators import compare_operators
+from sdnjax.commands.segfix_figure import draw_segfix
 from sdnjax.commands.trained import Trained, load_network
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
@@ -138,11 +141,37 @@ def operators_command(argv: Sequence[str]) -> int:
     return 0
 
 
+def segfix_command(argv: Sequence[str]) -> int:
+    """SegFix's directions, and labels of a run moved along them, on examples of its data set.
+
+    python figures.py segfix runs/shapes_fcn_r18 runs/shapes_segfix_hr18s --out figures
+
+    A row for each example: the picture, its label, the directions that follow from it and those
+    that the second run predicts, and the errors of the first run's labels before and after.
+    """
+    parser = verb_parser("figures.py segfix RUN SEGFIX [options]", segfix_command)
+    parser.add_argument("workdir", metavar="RUN", type=Path, help="run whose labels are moved")
+    parser.add_argument("segfix", metavar="SEGFIX", type=Path, help="run that learnt directions")
+    parser.add_argument("--examples", type=_count, default=3, metavar="N", help="rows [3]")
+    parser.add_argument("--split", help="split of the examples [data.val_split]")
+    arguments, experiment = _parsed(parser, argv, ("data", "evaluation"))
+    draw_segfix(
+        arguments.workdir,
+        load_network(arguments.workdir, experiment, arguments.step),
+        Directions(arguments.segfix),
+        arguments.out or arguments.workdir / "figures",
+        examples=arguments.examples,
+        split=arguments.split,
+    )
+    return 0
+
+
 VERBS = {
     "class-weights": class_weights_command,
     "network": network_command,
     "errors": errors_command,
     "operators": operators_command,
+    "segfix": segfix_command,
 }
 
 

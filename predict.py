@@ -25,13 +25,16 @@ from sdnjax.commands.command_line import (
     add_code,
     add_on_bad_image,
     add_protocol,
+    add_segfix,
     add_step,
     from_workdir,
     parse_experiment,
     run,
+    with_segfix,
 )
 from sdnjax.commands.predict import predict_pictures
 from sdnjax.commands.submission import FORMATS
+from sdnjax.errors import InputError
 from sdnjax.options import OneLineParser
 
 
@@ -54,15 +57,18 @@ def main() -> None:
     add_step(parser)
     parser.add_argument("--opacity", type=float, default=0.5, help="of the colours [0.5]")
     add_protocol(parser)
+    add_segfix(parser)
     add_code(parser)
     add_on_bad_image(parser)
     arguments, experiment = parse_experiment(
         parser, "work directory", from_workdir, uses=(*PREDICTION, *PICTURES)
     )
 
+    if arguments.segfix and arguments.format == "probabilities":
+        raise InputError("--segfix moves labels: it has no effect on --format probabilities")
     predict_pictures(
         arguments.workdir,
-        experiment,
+        with_segfix(experiment, arguments.segfix),
         arguments.pictures,
         arguments.out or arguments.workdir / (arguments.format or "predictions"),
         step=arguments.step,

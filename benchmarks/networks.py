@@ -8,7 +8,9 @@ Prints rows of a Markdown table. Nothing is computed: see `sdnjax.models.summary
 import argparse
 
 from sdnjax.models import MODELS, create_model
+from sdnjax.models.model_settings import WITHOUT_NECK
 from sdnjax.models.summary import summarize
+from sdnjax.ops.offsets import NUM_CODES
 
 
 def main():
@@ -22,9 +24,10 @@ def main():
     print("|---|---|---|")
     for name in options.names:
         cells = []
-        # DifNet has no place for a neck.
-        for neck in (None,) if name.startswith("difnet") else (None, "sdn"):
-            whole = summarize(create_model(name, num_classes=options.classes, neck=neck), size)[0]
+        # DifNet and SegFix have no place for a neck, and SegFix's classes are its directions.
+        classes = NUM_CODES if name.startswith("segfix") else options.classes
+        for neck in (None,) if name.startswith(WITHOUT_NECK) else (None, "sdn"):
+            whole = summarize(create_model(name, num_classes=classes, neck=neck), size)[0]
             cells.append((whole.parameters / 1e6, whole.multiply_adds / 1e9))
         parameters = ", ".join(f"{p:.2f} M" for p, _ in cells)
         multiply_adds = ", ".join(f"{m:.1f} G" for _, m in cells)

@@ -24,7 +24,6 @@ from sdnjax.config_file import load_config
 from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.data.sources import open_source
 from sdnjax.experiment import Experiment
-from sdnjax.inference.predictor import Predictor
 from sdnjax.training.metrics_log import read_metrics
 from sdnjax.training.sharding import data_mesh, to_global
 from sdnjax.visualize import colorize, error_map, legend, panel, save_png
@@ -117,7 +116,7 @@ def comparison(networks: dict[str, Trained], out: Path, scenes: int = 5) -> None
     errors: list[list] = [[] for _ in examples]
     for network in networks.values():
         protocol = dataclasses.replace(network.experiment.evaluation, batch_size=scenes)
-        predictor = Predictor(network.network, protocol, data.normalization)
+        predictor = network.predictor(protocol)
         labels = predictor.labels(predictor.place(network.variables), images)
         for i, (example, label) in enumerate(zip(examples, labels, strict=True)):
             rows[i].append(colorize(label, palette))

@@ -168,8 +168,14 @@ class Experiment:
             return self
         return dataclasses.replace(self, losses=own_losses(self.network(2)))
 
-    def build(self, num_classes: int, *, dtype: Any = None) -> Recipe:
-        """Network, losses, optimizer, state and step for K classes."""
+    def build(
+        self, num_classes: int, *, dtype: Any = None, mirrored: tuple[int, ...] | None = None
+    ) -> Recipe:
+        """Network, losses, optimizer, state and step for K classes.
+
+        `mirrored` is the label space's: what they are in the mirror image, which devices that
+        augment have to know.
+        """
         network = self.network(num_classes, dtype)
         data, optimizer = self.data, self.optimizer
         augment = None
@@ -186,6 +192,7 @@ class Experiment:
                 max_class_share=data.max_class_share,
                 flip=data.flip,
                 photometric=data.photometric,
+                mirrored_classes=mirrored,
             )
         return Recipe(
             network=network,

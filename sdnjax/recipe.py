@@ -19,8 +19,15 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from sdnjax.convert.tensors import read_tensors
-from sdnjax.losses import CrossEntropy, EdgeCrossEntropy, MaskMatching, Objective, constants_of
-from sdnjax.models import MaskClassifier
+from sdnjax.losses import (
+    CrossEntropy,
+    EdgeCrossEntropy,
+    MaskMatching,
+    Objective,
+    SegFixLoss,
+    constants_of,
+)
+from sdnjax.models import MaskClassifier, SegFixNet
 from sdnjax.models.inputs import abstract_inputs, blank_inputs, inputs_of
 from sdnjax.ops.normalization import Normalization
 from sdnjax.training.parameter_rules import ParameterRule, keeps_statistics
@@ -152,10 +159,13 @@ def own_losses(network: nn.Module) -> tuple[Objective, ...]:
 
     Cross-entropy of its scores, and at 0.4 (mmseg's) of an auxiliary head's, which a network
     announces by `has_auxiliary_scores`; at 0.3 (InverseForm's) the loss of an edge head, which it
-    announces by `has_edge_scores`; MaskFormer's matching loss for one that classifies masks.
+    announces by `has_edge_scores`; MaskFormer's matching loss for one that classifies masks, and
+    SegFix's for one that predicts directions.
     """
     if isinstance(network, MaskClassifier):
         return (MaskMatching(),)
+    if isinstance(network, SegFixNet):
+        return (SegFixLoss(),)
     found: tuple[Objective, ...] = (CrossEntropy(),)
     if getattr(network, "has_auxiliary_scores", False):
         found += (CrossEntropy(weight=0.4, on="auxiliary"),)

@@ -92,6 +92,7 @@ def test_the_page_on_companions_runs_as_printed(request):
     for block in blocks(request.config.rootpath, "docs/companions.md"):
         exec(block, namespace)
     assert namespace["experiment"].build(3).network.has_edge_scores
+    assert namespace["mended"].finish.before is not None
 
 
 def test_the_page_on_training_runs_as_printed(request):

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 
 from sdnjax.commands.compilation_cache import keep_compiled_functions
+from sdnjax.commands.directions import SegFix
 from sdnjax.commands.trained import Step
 from sdnjax.commands.workdir import load_experiment
 from sdnjax.config_file import load_config
@@ -33,7 +34,7 @@ PREDICTION = tuple(
     f"evaluation.{key}"
     for key in (
         *("mode", "resize_to", "canvas", "window", "stride", "small"),
-        *("scales", "flip", "size_multiple"),
+        *("scales", "flip", "size_multiple", "finish"),
     )
 )
 PICTURES = (
@@ -173,6 +174,26 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
         "mmsegmentation's six scales, mirrored too, NAME_ms_sdn at the SDN paper's seven; "
         "further options change single settings [the run's own settings]",
     )
+
+
+def add_segfix(parser: argparse.ArgumentParser) -> None:
+    """The option that has labels moved along directions; see `with_segfix`."""
+    parser.add_argument(
+        "--segfix",
+        metavar="RUN",
+        help="move labels near boundaries along the directions that this run has learnt, after "
+        "evaluation.finish [do not]",
+    )
+
+
+def with_segfix(experiment: Experiment, run: str | None) -> Experiment:
+    """The experiment whose `evaluation.finish` also moves labels, if `run` is not None."""
+    if run is None:
+        return experiment
+    own = experiment.evaluation
+    assert not isinstance(own.finish, str)  # `Evaluation` has put its value in place of a name
+    finish = SegFix(run=run, before=own.finish)
+    return dataclasses.replace(experiment, evaluation=dataclasses.replace(own, finish=finish))
 
 
 def add_code(parser: argparse.ArgumentParser) -> None:

@@ -93,7 +93,7 @@ def compare_errors(
     out = Path(out)
     chosen = sorted(kept, reverse=True)
     files = [out / f"{one.example.name.replace('/', '_')}_errors.png" for one in chosen]
-    claim(out, [file.name for file in files], ())
+    claim(out, [file.name for file in files], (), by="figures.py")
     for one, file in zip(chosen, files, strict=True):
         label = one.example.label
         sheet = [shown(one.example.image), colorize(label, palette)]

@@ -62,7 +62,7 @@ def evaluate_run(
     space = label_space_of(experiment.data)
     check_classes(workdir, network.classes, space.classes)
     data = experiment.data
-    predictor = Predictor(network.network, experiment.evaluation, data.normalization)
+    predictor = network.predictor()
     metrics, results = score_split(
         predictor,
         network.variables,

@@ -57,7 +57,12 @@ def draw_network(
     walks = getattr(trained.network, "walks", None)
     if points and walks is None:
         raise InputError(f"--points: {trained.experiment.network_name} has no random walks")
-    claim(out, [f"{name}_{kind}.png" for name in files for kind in _NAMES], files.values())
+    claim(
+        out,
+        [f"{name}_{kind}.png" for name in files for kind in _NAMES],
+        files.values(),
+        by="figures.py",
+    )
     written: list[Path] = []
     for name, file in files.items():
         image = read_image(file, own_pixels(experiment.data))

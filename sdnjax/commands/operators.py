@@ -49,7 +49,7 @@ def compare_operators(
     """
     out = Path(out)
     files = find_pictures([Path(p) for p in pictures], report)
-    claim(out, [f"{name}_operators.png" for name in files], files.values())
+    claim(out, [f"{name}_operators.png" for name in files], files.values(), by="figures.py")
     written = []
     for name, file in files.items():
         lengths: dict[str, dict[str, np.ndarray]] = {}

@@ -53,8 +53,10 @@ def find_pictures(
     return named
 
 
-def claim(out: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
-    """Reserves the files `names` in the folder `out`, of which a list is kept there.
+def claim(
+    out: Path, names: Iterable[str], inputs: Iterable[Path], *, by: str = "predict.py"
+) -> None:
+    """Reserves the files `names` in the folder `out` for `by`; a list of them is kept there.
 
     Raises: InputError if one of them is there and not of an earlier call, or is an input.
     """
@@ -68,7 +70,7 @@ def claim(out: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
     if taken:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise InputError(
-            f"{out / taken[0]}{more} would be overwritten, and no earlier call wrote it: name "
+            f"{out / taken[0]}{more} would be overwritten, which {by} has not written: name "
             "another folder with --out"
         )
     out.mkdir(parents=True, exist_ok=True)

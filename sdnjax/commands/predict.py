@@ -18,7 +18,6 @@ from sdnjax.data.preparing.slic import require_scikit_image, slic
 from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
-from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.scoring import check_canvas
 from sdnjax.visualize import legend, overlay, save_png, shown, undrawable
 
@@ -68,7 +67,7 @@ def predict_pictures(
         if len({file.stem for file in files.values()}) < len(files):
             raise InputError(f"--format {server}: two of the pictures have one name")
     data = experiment.data
-    predictor = Predictor(network.network, experiment.evaluation, data.normalization)
+    predictor = network.predictor()
     variables = predictor.place(network.variables)
     endings = _ENDINGS.get(format, (".png",))
     names = [name + ending for name in files for ending in endings]

@@ -197,11 +197,13 @@ def _ready(experiment: Experiment) -> _Ready:
     train_source = open_source(experiment.data, experiment.data.train_split)
     val_source = None if split is None else open_source(experiment.data, split)
     space = train_source.label_space
-    recipe = experiment.build(space.num_classes)
+    recipe = experiment.build(space.num_classes, mirrored=space.mirrored)
     _check_superpixels(experiment, recipe)
     recipe.check()
     mesh = data_mesh(experiment.batch_size)
-    predictor = Predictor(recipe.network, experiment.evaluation, recipe.normalization)
+    predictor = Predictor(
+        recipe.network, experiment.evaluation, recipe.normalization, space.mirrored
+    )
     validated = "none"
     if val_source is not None:
         validated = str(len(val_source))

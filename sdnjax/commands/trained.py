@@ -14,6 +14,8 @@ from jax.sharding import SingleDeviceSharding
 from sdnjax.commands.workdir import load_experiment
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment, experiment_from_dict
+from sdnjax.inference.predictor import Predictor
+from sdnjax.inference.protocols import Evaluation
 from sdnjax.recipe import with_shardings
 from sdnjax.settings import differences
 from sdnjax.training.checkpoints import describe, find_checkpoint, finished_steps, load_items
@@ -24,7 +26,10 @@ Step = int | Literal["best"] | None
 
 @dataclass(frozen=True)
 class Trained:
-    """A module with its variables and what is needed to use them."""
+    """A module with its variables and what is needed to use them.
+
+    `mirrored` is what the classes are in the mirror image, None if they stay what they are.
+    """
 
     experiment: Experiment
     network: nn.Module
@@ -32,6 +37,16 @@ class Trained:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     step: int
+    mirrored: tuple[int, ...] | None = None
+
+    def predictor(self, evaluation: Evaluation | None = None) -> Predictor:
+        """Predicts by the run's own protocol, or by another."""
+        return Predictor(
+            self.network,
+            self.experiment.evaluation if evaluation is None else evaluation,
+            self.experiment.data.normalization,
+            self.mirrored,
+        )
 
 
 def load_network(
@@ -59,7 +74,16 @@ def load_network(
     place = SingleDeviceSharding(jax.local_devices()[0])
     variables = load_items(path, with_shardings(recipe.abstract_state(), place).variables)
     palette = tuple(tuple(colour) for colour in description["palette"])
-    return Trained(experiment, recipe.network, variables, classes, palette, int(path.name))
+    mirrored = description.get("mirrored")  # earlier versions had none
+    return Trained(
+        experiment,
+        recipe.network,
+        variables,
+        classes,
+        palette,
+        int(path.name),
+        mirrored and tuple(mirrored),
+    )
 
 
 def _best_checkpoint(workdir: Path) -> Path:

@@ -238,6 +238,7 @@ def describe_run(experiment: Experiment, space: LabelSpace) -> dict[str, Any]:
         "code": code_record(experiment),
         "classes": list(space.classes),
         "palette": [list(colour) for colour in space.palette],
+        "mirrored": space.mirrored and list(space.mirrored),
         **provenance(),
     }
 

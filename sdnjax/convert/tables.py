@@ -26,6 +26,7 @@ from sdnjax.convert import (
     mmseg_segmenter,
     mmseg_swin,
     official_segmenter,
+    segfix,
     timm_vit,
     torchvision_resnet,
 )
@@ -46,6 +47,7 @@ OF_FAMILY: dict[str, ModuleType] = {
     "segmenter": mmseg_segmenter,
     "segformer": mmseg_segformer,
     "maskformer": hf_maskformer,
+    "segfix": segfix,
 }
 OTHERS = (
     augreg_vit,

@@ -39,6 +39,7 @@ _HOME = {
     "read_image": "reading.images",
     "read_label": "reading.labels",
     "render_scene": "sets.scenes",
+    "segfix_targets": "sets.segfix",
     "train_batches": "pipeline.batches",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605

@@ -32,8 +32,9 @@ class Data:
 
     name: str | DataSet = setting(
         "shapes",
-        f"data set: {', '.join(DATA_SETS)}; folder is your own pictures, shapes is generated; a "
-        "configuration file may also give a DataSet",
+        f"data set: {', '.join(DATA_SETS)}; folder is your own pictures, shapes is generated; "
+        "NAME_segfix is NAME with SegFix's directions as labels; a configuration file may also "
+        "give a DataSet",
     )
     dir: str | None = setting(
         None,
@@ -176,7 +177,7 @@ class Data:
     @property
     def pixels(self) -> Pixels:
         """What is read of a picture's file."""
-        published = isinstance(self.name, str) and self.name != "folder"
+        published = isinstance(self.name, str) and not named(self.name).is_own
         orientation = self.exif_orientation or ("stored" if published else "upright")
         return Pixels(orientation, self.channels, self.value_range, self.max_pixels)
 

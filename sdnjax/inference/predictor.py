@@ -64,11 +64,18 @@ class Predictor:
       network: takes `[B, h, w, C]` normalised and `train`, and returns at least `logits`.
       protocol: how pictures are seen, and what makes labels of probabilities.
       normalization: of the pictures, that of training.
+      mirrored: class → what it is in the mirror image, in which `flip` predicts it; None: the same.
 
     Raises: InputError if the network asks for an input that nobody supplies.
     """
 
-    def __init__(self, network: nn.Module, protocol: Evaluation, normalization: Normalization):
+    def __init__(
+        self,
+        network: nn.Module,
+        protocol: Evaluation,
+        normalization: Normalization,
+        mirrored: tuple[int, ...] | None = None,
+    ):
         self._protocol, self._normalization = protocol, normalization
         self._network_name = type(network).__name__
         self._align_corners = getattr(network, "align_corners", False)
@@ -117,7 +124,9 @@ class Predictor:
             padded=self._compiled("resampling", resampling.padded, static_argnums=1),
             add_window=self._compiled("resampling", resampling.add_window, donate_argnums=0),
             add_probabilities=self._compiled(
-                "resampling", resampling.add_probabilities, donate_argnums=0
+                "resampling",
+                functools.partial(resampling.add_probabilities, mirrored=mirrored),
+                donate_argnums=0,
             ),
             class_map=self._compiled("resampling", resampling.class_map),
             place=lambda inputs: jax.device_put(inputs, self._by_image),
@@ -178,8 +187,12 @@ class Predictor:
     def check(self, variables: Any, size: tuple[int, int]) -> None:
         """Traces the network for a picture `[H, W]` at every scale; nothing is compiled.
 
-        Raises: InputError from the network, of a picture that it cannot take.
+        Raises: InputError from the network, of a picture that it cannot take, and from
+          `protocol.finish`, if that has a `check()`, of what it lacks.
         """
+        check = getattr(self._protocol.finish, "check", None)
+        if check is not None:
+            check()
         size = self._protocol.canvas or size
         for scale in self._protocol.scales:
             seen = scaled_size(size, scale, self._protocol.resize_to)

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from sdnjax.errors import InputError, unknown
 from sdnjax.settings import check_types, setting
 
-# Probabilities float32 [H, W, K], picture uint8 [H, W, C] → classes, integers [H, W].
+# Probabilities float32 [H, W, K], picture uint8 [H, W, C] → classes, integers [H, W]. What needs
+# files may have a method `check()`, which raises InputError before a run if they are not there.
 Finish = Callable[[Any, Any], Any]
 
 

@@ -203,6 +203,8 @@ def add_probabilities(
     rows: Interpolation,
     columns: Interpolation,
     finer: tuple[Interpolation, Interpolation] | None = None,
+    *,
+    mirrored: tuple[int, ...] | None = None,
 ) -> jax.Array:
     """Adds the probabilities of a strip of output rows, in every orientation at one scale.
 
@@ -214,6 +216,7 @@ def add_probabilities(
       rows: `[T]`, positions in h; columns: `[M, W]`, positions in w.
       finer: rows and columns of a grid finer than that of `sums`, in which `rows` and `columns`
         are positions then.
+      mirrored: class → what it is in the second orientation, the mirror image; None: the same.
     """
     for m in range(sums.shape[1]):
         logits = sums[:, m]
@@ -221,6 +224,8 @@ def add_probabilities(
             logits = sample(sample(logits, finer[0], axis=1), finer[1], axis=2)
         own = Interpolation(*(None if x is None else x[m] for x in columns))
         logits = sample(sample(logits, rows, axis=1), own, axis=2)
+        if m == 1 and mirrored is not None:
+            logits = logits[..., np.asarray(mirrored)]
         total = total + jax.nn.softmax(logits, axis=-1)
     return total
 

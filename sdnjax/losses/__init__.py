@@ -13,6 +13,7 @@ from sdnjax.losses.lovasz import Lovasz
 from sdnjax.losses.maskformer import MaskMatching, maskformer_loss
 from sdnjax.losses.objective import Mean, Objective, constants_of, total_loss
 from sdnjax.losses.ohem import Ohem
+from sdnjax.losses.segfix import SegFixLoss
 
 __all__ = [
     "ActiveBoundary",
@@ -29,6 +30,7 @@ __all__ = [
     "Mean",
     "Objective",
     "Ohem",
+    "SegFixLoss",
     "Tversky",
     "constants_of",
     "cross_entropy",

@@ -8,6 +8,7 @@ from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.mask_classifier import MaskClassifier
 from sdnjax.models.model_settings import Model, Neck
 from sdnjax.models.refine.joint_crf import JointCRF
+from sdnjax.models.segfix import SegFixNet
 from sdnjax.models.zoo import MODELS, create_model
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "Model",
     "Neck",
     "NonLocal",
+    "SegFixNet",
     "create_model",
 ]

@@ -23,6 +23,7 @@ from sdnjax.models.difnet import DifNet, DifNetOptions, difnet_resnet
 from sdnjax.models.encoder_decoder import EncoderDecoder
 from sdnjax.models.layers import Classifier, Dtype, Head
 from sdnjax.models.mask_classifier import MaskClassifier
+from sdnjax.models.segfix import SegFixNet
 
 ALL_STAGES = (0, 1, 2, 3)
 
@@ -111,14 +112,8 @@ def fpn(depth: int | str, common: Common) -> EncoderDecoder:
 
 def ocrnet(variant: str, common: Common) -> EncoderDecoder:
     """OCRNet on HRNetV2, mmseg's without dropout; with align_corners, the authors' own."""
-    sizes: dict[str, Any] = {"modules": (1, 3, 2), "blocks": 2} if variant == "hr18s" else {}
     return common.network(
-        backbone=HRNet(
-            48 if variant == "hr48" else 18,
-            align_corners=common.align_corners,
-            dtype=common.dtype,
-            **sizes,
-        ),
+        backbone=_hrnet(variant, common.align_corners, common.dtype),
         decoder=OCRHead(
             common.num_classes,
             dropout=common.dropout_or(0.0),
@@ -128,6 +123,27 @@ def ocrnet(variant: str, common: Common) -> EncoderDecoder:
         classifier=common.classifier(0.0),
         decoder_stages=ALL_STAGES,
     )
+
+
+def _hrnet(variant: str, align_corners: bool, dtype: Dtype) -> HRNet:
+    sizes: dict[str, Any] = {"modules": (1, 3, 2), "blocks": 2} if variant == "hr18s" else {}
+    width = 48 if variant == "hr48" else 18
+    return HRNet(width, align_corners=align_corners, dtype=dtype, **sizes)
+
+
+def segfix(variant: str, common: Common) -> SegFixNet:
+    """SegFix on HRNetV2 as its authors have it, everything with align_corners.
+
+    Raises: InputError for a neck, context, refinement or edge head, which it has no place for.
+    """
+    for part in ("neck", "context", "refine", "edge"):
+        if getattr(common, part) is not None:
+            raise InputError(
+                f"{part} does not fit SegFix, which predicts directions, not classes: it belongs "
+                "to the network whose labels are moved"
+            )
+    backbone = _hrnet(variant, True, common.dtype)
+    return SegFixNet(common.num_classes, backbone, dtype=common.dtype)
 
 
 def deeplabv3plus(depth: int, common: Common) -> EncoderDecoder:

@@ -19,6 +19,8 @@ from sdnjax.ops.sdc import IMPLEMENTATIONS
 from sdnjax.ops.similarity import SIMILARITIES
 from sdnjax.settings import check_types, setting
 
+WITHOUT_NECK = ("difnet", "segfix")
+
 
 @dataclass(frozen=True)
 class Neck:
@@ -127,11 +129,14 @@ class Model:
             found["dropout"] = f"{self.name} has none"
         if not likes(self.name):
             found["like"] = f"{self.name} is the same everywhere"
-        if self.name.startswith("difnet"):
+        if self.name.startswith("segfix"):
+            found["dropout"] = f"{self.name} has none"
+            found["align_corners"] = f"{self.name} always aligns them"
+        if self.name.startswith(WITHOUT_NECK):
             found["neck"] = f"{self.name} has no place for one"
-        elif self.name.startswith("sim-deeplab"):
+        if self.name.startswith("sim-deeplab"):
             found["difnet.walks"] = f"{self.name} has none"
-        else:
+        elif not self.name.startswith("difnet"):
             found["difnet"] = f"{self.name} is another network"
         return found
 
@@ -140,7 +145,7 @@ class Model:
         neck: dict[str, Any] = {"neck": self.neck}
         if isinstance(self.neck, Neck):
             neck = {"neck": "sdn", **vars(self.neck)}
-            if self.name.startswith("difnet") and self.neck.operator == "none":
+            if self.name.startswith(WITHOUT_NECK) and self.neck.operator == "none":
                 neck = {}  # there is no place even for a neck that does nothing
         return create_model(
             self.name,

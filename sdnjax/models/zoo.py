@@ -39,6 +39,7 @@ MODELS: dict[str, tuple[Callable[[Any, Common], nn.Module], int | str | tuple[in
     **{f"difnet_r{depth}-d8": (families.difnet, depth) for depth in (18, 34, 50, 101)},
     "difnet_r18-r50-d8": (families.difnet, (18, 50)),
     **{f"sim-deeplab_r{depth}-d8": (families.sim_deeplab, depth) for depth in (18, 34, 50, 101)},
+    **{f"segfix_{variant}": (families.segfix, variant) for variant in ("hr18s", "hr18", "hr48")},
     "maskformer_r50-d32": (families.maskformer, 50),
     "maskformer_r101-d32": (families.maskformer, 101),
     **{f"maskformer_swin-{size}": (families.maskformer, size) for size in swin.SIZES},
@@ -97,10 +98,10 @@ def create_model(
         that the decoder reads.
       context: None or a module, `(features, train=…) → features`, before the classifier.
       refine: None or a module, `(scores, train=…) → scores`, before they are resized. Both may
-        name extra inputs; see `EncoderDecoder`. MaskFormer has a place for neither, DifNet for
-        no neck either.
+        name extra inputs; see `EncoderDecoder`. MaskFormer has a place for neither, DifNet and
+        SegFix for no neck either.
       edge: None or a module, `(features, train=…) → edge scores [B, h, w, 1]`, which runs in
-        training; MaskFormer and DifNet have no place for it.
+        training; MaskFormer, DifNet and SegFix have no place for it.
       dropout: of channels, before each classifier; throughout the decoder in MaskFormer; not in
         the Segmenter. None for the network's own: 0.1, or 0 for OCRNet, DeepLabV2 and DifNet.
       align_corners: for every resizing of scores; for OCRNet, between HRNet's branches too.

@@ -66,6 +66,7 @@ def augment(
     max_class_share: float = 0.75,
     flip: bool = True,
     photometric: bool = True,
+    mirrored_classes: tuple[int, ...] | None = None,
 ) -> dict[str, Array]:
     """Makes a training example, h×w = crop_size, of a whole one.
 
@@ -77,6 +78,7 @@ def augment(
       base_size: (long, short) edges that the image is fitted into before the random scale.
       max_class_share: the greatest share that a class may have of a crop, tried ten times.
       mean, std: of 0–255 values.
+      mirrored_classes: class → what it is in the mirror image; None: the same.
 
     Returns: `image` float32 [h, w, 3], normalised, `label` int32 [h, w], and `superpixels`
       int32 [h, w] if there are any; what lies beyond a small image is 0, 255 and −1.
@@ -106,7 +108,12 @@ def augment(
     def sampled(array: Array, beyond: int) -> Array:
         return jnp.where(inside, _nearest(array, size, i, j).astype(jnp.int32), beyond)
 
-    result = {"image": jnp.stack(channels, -1), "label": sampled(label, IGNORE)}
+    classes = sampled(label, IGNORE)
+    if mirrored_classes is not None:
+        table = np.arange(IGNORE + 1, dtype=np.int32)
+        table[: len(mirrored_classes)] = mirrored_classes
+        classes = jnp.where(mirrored, jnp.asarray(table)[classes], classes)
+    result = {"image": jnp.stack(channels, -1), "label": classes}
     return result if superpixels is None else {**result, "superpixels": sampled(superpixels, -1)}
 
 

@@ -334,3 +334,29 @@ def test_memory_of_a_large_image():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) * 1024 < 4096 * 8192 * 19 * 4
+
+
+@pytest.mark.parametrize("case", ["padded", "slide, scales"])
+def test_classes_of_the_mirror_image_are_brought_back(net, case):
+    """The statement with a network whose mirrored view is asked for the mirrored classes."""
+    how = CASES[case]
+    mirrored = (2, 1, 0, 3)
+    image = picture(47, 61)
+    found = Predictor(net[0], Evaluation(mode=mode_of(how), **how), NORMALIZATION, mirrored)
+    (ours,) = found.probabilities(net[1], [image])
+    own, turned = (
+        Predictor(
+            net[0], Evaluation(mode=mode_of(how), **{**how, "flip": False}), NORMALIZATION
+        ).probabilities(net[1], [x])[0]
+        for x in (image, np.ascontiguousarray(image[:, ::-1]))
+    )
+    expected = (own + turned[:, ::-1][..., list(mirrored)]) / 2
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
+    (plain,) = Predictor(net[0], Evaluation(mode=mode_of(how), **how), NORMALIZATION).probabilities(
+        net[1], [image]
+    )
+    assert np.abs(ours - plain).max() > 1e-3
+
+
+def mode_of(how):
+    return "slide" if "window" in how else "whole"

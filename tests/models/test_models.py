@@ -16,7 +16,7 @@ from sdnjax.ops import angular_difference_conv, local_binary_conv, radial_differ
 from tests.models.small import small_network
 from tests.models.variables import random_variables
 
-WITHOUT_NECK = tuple(name for name in MODELS if name.startswith("difnet"))
+WITHOUT_NECK = tuple(name for name in MODELS if name.startswith(("difnet", "segfix")))
 IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 
 
@@ -51,11 +51,12 @@ def test_every_name_builds_and_resizes_to_the_image(name):
     image = jax.ShapeDtypeStruct((2, 65, 97, 3), jnp.float32)
     # HRNet-W18's 18 channels are not divisible by 4.
     neck = {"neck": "sdn", "reduction": 2, "guidance_channels": 8}
-    model = create_model(name, num_classes=7, **({} if name in WITHOUT_NECK else neck))
+    k = 16 if name.startswith("segfix") else 7
+    model = create_model(name, num_classes=k, **({} if name in WITHOUT_NECK else neck))
     outputs = jax.eval_shape(
         lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0], image
     )
-    assert outputs["logits"].shape == (2, 65, 97, 7)
+    assert outputs["logits"].shape == (2, 65, 97, k)
     assert ("auxiliary" in outputs) == name.startswith(("fcn", "ocrnet", "deeplabv3plus"))
 
 

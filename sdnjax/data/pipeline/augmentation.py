@@ -39,6 +39,8 @@ def augment(
     draws: np.ndarray,
     data: Data,
     superpixels: np.ndarray | None = None,
+    *,
+    mirror: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Makes a training example of a decoded one.
 
@@ -48,13 +50,14 @@ def augment(
       draws: float32 [34], from `example_draws`.
       data: which distortions, and how strong.
       superpixels: int32 [H, W], augmented as the label is.
+      mirror: uint8 [256], what a label is in the mirror image; None: the same.
 
     Returns: `image` float32 [h, w, 3], normalised, and `label` int32 [h, w], for
       data.crop_size = (h, w), and `superpixels` int32 [h, w] if there are any; what lies
       beyond a small image is 0 there, 255 and −1; under DifNet's recipe black, 0 and −1.
     """
     draws = np.asarray(draws)
-    crop = sample(image, label, draws, data, superpixels)
+    crop = sample(image, label, draws, data, superpixels, mirror=mirror)
     finished = finisher(data)(*crop[:4], draws[COLOUR_DRAWS])
     result = {"image": finished.numpy(), "label": crop.label.astype(np.int32)}
     if crop.superpixels is not None:

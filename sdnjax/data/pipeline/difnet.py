@@ -21,16 +21,19 @@ def difnet_crop(
     *,
     flip: bool,
     superpixels: np.ndarray | None = None,
+    mirror: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Image uint8 `[h, w, C]`, label uint8 `[h, w]` and superpixels int32 `[h, w]`, −1 beyond.
 
     Args:
       draws: four uniform numbers in [0, 1): they decide the scale, the mirror, and where the crop
         lies, from above and from the left.
+      mirror: uint8 [256], what a label is in the mirror image; None: the same.
     """
     if flip and draws[1] < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
         superpixels = None if superpixels is None else superpixels[:, ::-1]
+        label = label if mirror is None else mirror[label]
     scale = SCALES[int(draws[0] * len(SCALES))]
     size = tuple(max(1, int(side * scale)) for side in label.shape)
     places = [_place(n, c, d) for n, c, d in zip(size, crop_size, draws[2:4], strict=True)]

@@ -14,6 +14,7 @@ from sdnjax.data.reading import tf_png  # noqa: F401 (decode_image uses it once 
 from sdnjax.data.reading.examples import Example
 from sdnjax.data.reading.source import Failures, Source, load_example
 from sdnjax.data.sets.items import Encoded
+from sdnjax.data.sets.label_space import mirror_table
 from sdnjax.errors import InputError
 from sdnjax.ops.labels import IGNORE
 
@@ -41,6 +42,7 @@ class Loader:
         self.errors: dict[int, Exception] = {}
         self.stopped = threading.Event()
         self._data = data
+        self._mirror = mirror_table(source.label_space.mirrored)
         self._size: tuple[int, int] | None = None
         if data.augment_on == "device":
             # One size for all, which a sample that failed has too, so that batches can be made.
@@ -52,7 +54,14 @@ class Loader:
         """Example `index` as sampled for sample `number`: a `Crop`'s fields and `_marks`."""
         example, loaded, seconds = self._load(int(number), int(index), blank=(1, 1))
         begin = time.perf_counter()
-        crop = sample(example.image, example.label, draws, self._data, example.superpixels)
+        crop = sample(
+            example.image,
+            example.label,
+            draws,
+            self._data,
+            example.superpixels,
+            mirror=self._mirror,
+        )
         seconds[2] = time.perf_counter() - begin
         return *crop[:5], _present(crop.superpixels), *_marks(seconds, loaded)
 

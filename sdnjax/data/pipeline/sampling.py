@@ -46,12 +46,23 @@ def sample(
     draws: np.ndarray,
     data: Data,
     superpixels: np.ndarray | None = None,
+    *,
+    mirror: np.ndarray | None = None,
 ) -> Crop:
-    """Scales, crops and mirrors an example; only the pixels of the window are ever resized."""
+    """Scales, crops and mirrors an example; only the pixels of the window are ever resized.
+
+    `mirror` uint8 [256] says what a label is in the mirror image; None: the same.
+    """
     h, w = data.crop_size
     if data.recipe == "difnet":
         crop = difnet_crop(
-            image, label, draws[:4], data.crop_size, flip=data.flip, superpixels=superpixels
+            image,
+            label,
+            draws[:4],
+            data.crop_size,
+            flip=data.flip,
+            superpixels=superpixels,
+            mirror=mirror,
         )
         return _whole(*crop)
     size = random_size(label.shape, draws[0], data)
@@ -79,12 +90,13 @@ def sample(
         below, beside = h - part.shape[0], w - part.shape[1]
         return np.pad(part, ((0, below), (0, beside)), constant_values=value)
 
+    sampled = padded(label, IGNORE)
     return Crop(
         corners,
         down,
         right.repeat(channels),
         np.array([height, width], np.int32),
-        padded(label, IGNORE),
+        mirror[sampled] if mirrored and mirror is not None else sampled,
         None if superpixels is None else padded(superpixels, -1),
     )
 

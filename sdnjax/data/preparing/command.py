@@ -7,7 +7,7 @@ import sys
 
 from sdnjax.data.cache import default_cache
 from sdnjax.data.preparing.prepare import prepare
-from sdnjax.data.sets import DATA_SETS
+from sdnjax.data.sets import DATA_SETS, SEGFIX_SETS
 from sdnjax.errors import InputError
 from sdnjax.options import OneLineParser
 
@@ -23,7 +23,11 @@ what is checked already is kept in DATA_DIR/NAME/.work-VERSION until the data se
 With superpixels, which E-CRF needs, it is stored in DATA_DIR/NAME/slicN/VERSION:
 
   python -m sdnjax.data.prepare ade20k --source ~/ade20k --data-dir ~/data --superpixels 200
-  python train.py … --data.name ade20k --data.dir ~/data --data.superpixels 200"""
+  python train.py … --data.name ade20k --data.dir ~/data --data.superpixels 200
+
+As SegFix learns it, with directions into the objects as labels, it is NAME_segfix:
+
+  python -m sdnjax.data.prepare cityscapes_segfix --source ~/cityscapes --data-dir ~/data"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="python -m sdnjax.data.prepare", description=_HELP)
-    names = sorted(name for name, data_set in DATA_SETS.items() if data_set.version)
+    known = DATA_SETS | SEGFIX_SETS
+    names = sorted(name for name, data_set in known.items() if data_set.version)
     parser.add_argument("name", choices=names, help="the data set")
     parser.add_argument(
         "--source",

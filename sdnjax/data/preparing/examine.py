@@ -202,12 +202,13 @@ def find(item: Item, job: Job) -> Finding:
         label = canonical_label(encoded, job.space)
     except InputError as error:
         return Finding(str(error))
+    keep_label = job.keep or encoded.is_computed or label is not encoded.label
     superpixels = None
     if job.superpixels is not None:
         superpixels = encode_superpixels(slic(example.image, job.superpixels))
     return Finding(
         image=encoded.image if job.keep else None,
-        label=label if job.keep or label is not encoded.label else None,
+        label=label if keep_label else None,
         superpixels=superpixels,
     )
 

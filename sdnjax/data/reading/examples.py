@@ -54,6 +54,11 @@ def decode(
     return Example(image, label, encoded.name, segments)
 
 
+def decode_classes(encoded: Encoded, space: LabelSpace) -> np.ndarray:
+    """The label alone, as `decode` maps it: uint8 [H, W]."""
+    return space.map_labels(_stored_labels(encoded, space), encoded.label_name)
+
+
 def checked(example: Example, space: LabelSpace, channels: int = 3) -> Example:
     """An example that somebody made without files, if its arrays are what they must be.
 

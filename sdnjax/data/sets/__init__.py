@@ -12,11 +12,12 @@ from sdnjax.data.sets.data_set import DataSet
 from sdnjax.data.sets.folder import FOLDER
 from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.data.sets.pascal_context import PASCAL_CONTEXT_59, PASCAL_CONTEXT_60
+from sdnjax.data.sets.segfix import segfix_targets
 from sdnjax.data.sets.shapes import SHAPES
 from sdnjax.data.sets.voc2012_aug import VOC2012_AUG
 from sdnjax.errors import InputError, unknown
 
-__all__ = ["DATA_SETS", "DataSet", "label_space", "named"]
+__all__ = ["DATA_SETS", "SEGFIX_SETS", "DataSet", "label_space", "named"]
 
 DATA_SETS: dict[str, DataSet] = {
     "shapes": SHAPES,
@@ -29,12 +30,16 @@ DATA_SETS: dict[str, DataSet] = {
     "folder": FOLDER,
 }
 
+# Each of them as SegFix learns it: cityscapes_segfix, ….
+SEGFIX_SETS = {(own := segfix_targets(data_set)).name: own for data_set in DATA_SETS.values()}
+
 
 def named(name: str) -> DataSet:
     """The record of a data set; InputError with the nearest name if there is none."""
-    if name not in DATA_SETS:
-        raise unknown("unknown data set", name, DATA_SETS)
-    return DATA_SETS[name]
+    known = DATA_SETS | SEGFIX_SETS
+    if name not in known:
+        raise unknown("unknown data set", name, known)
+    return known[name]
 
 
 def label_space(name: str) -> LabelSpace:

@@ -20,6 +20,7 @@ class Encoded:
         `label_name` ends with `.mat`).
       image_name, label_name: what errors call them.
       superpixels: a 16-bit PNG of the superpixels, if there are any.
+      is_computed: whether the label was worked out, so that reading it again is work.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Encoded:
     image_name: str
     label_name: str
     superpixels: bytes | None = None
+    is_computed: bool = False
 
 
 class Item(Protocol):

@@ -34,6 +34,8 @@ class LabelSpace:
       file_colors: pairs (colour in an RGB image, class or `IGNORE`); empty if the files are
         not coded by colour.
       mat_values: pairs (id in a MATLAB file, value in an image file); None if they are equal.
+      mirrored: class → the class that it is in the picture's mirror image (left hand, right hand);
+        None if every class stays what it is.
     """
 
     name: str
@@ -42,12 +44,15 @@ class LabelSpace:
     file_values: tuple[tuple[int, int], ...]
     file_colors: tuple[tuple[Color, int], ...] = ()
     mat_values: tuple[tuple[int, int], ...] | None = None
+    mirrored: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):
             raise ValueError(
                 f"{self.name}: {len(self.classes)} classes, {len(self.palette)} colours"
             )
+        if self.mirrored is not None:
+            check_mirrored(self.mirrored, len(self.classes))
 
     @property
     def num_classes(self) -> int:
@@ -199,6 +204,24 @@ class LabelSpace:
                 f"at {np.count_nonzero(wrong)} pixels"
             )
         return classes[places]
+
+
+def check_mirrored(mirrored: Sequence[int], num_classes: int) -> None:
+    """ValueError unless every class has its mirror image, whose mirror image it is."""
+    twice = [mirrored[k] if 0 <= k < len(mirrored) else -1 for k in mirrored]
+    if twice != list(range(num_classes)):
+        raise ValueError(
+            f"mirrored must be the {num_classes} classes, twice mirrored the same: {mirrored}"
+        )
+
+
+def mirror_table(mirrored: Sequence[int] | None) -> np.ndarray | None:
+    """uint8 [256]: label → label in the mirror image, for labels of 0…K−1 and `IGNORE`."""
+    if mirrored is None:
+        return None
+    table = np.arange(256, dtype=np.uint8)
+    table[: len(mirrored)] = mirrored
+    return table
 
 
 def from_rows(

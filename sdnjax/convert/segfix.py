@@ -1,0 +1,25 @@
+"""The authors' SegFix on HRNet of four branches: `segfix_hr18`, `segfix_hr48`.
+
+Their other network, "HRNet2x" with five branches from stride 2 on, is not among ours.
+"""
+
+from __future__ import annotations
+
+from sdnjax.convert.hrnet import hrnet
+from sdnjax.convert.parts import part
+from sdnjax.convert.rows import Row, batch_norm, conv
+from sdnjax.models.backbones.hrnet import HRNet
+from sdnjax.models.segfix import SegFixNet
+
+IGNORED = (".num_batches_tracked",)
+
+HEADS = {"boundary": "mask_head", "direction": "dir_head"}
+
+
+def rows(model: SegFixNet) -> list[Row]:
+    rows = hrnet(part(model, "backbone", HRNet), "backbone", "backbone.")
+    for ours, theirs in HEADS.items():
+        rows += conv(f"{ours}/conv/conv", f"{theirs}.0")
+        rows += batch_norm(f"{ours}/conv/bn", f"{theirs}.1.0")
+        rows += conv(f"{ours}/out", f"{theirs}.2")
+    return rows
