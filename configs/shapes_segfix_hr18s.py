@@ -1,10 +1,11 @@
-"""SegFix on the small HRNet-W18 on `shapes`, minutes on two CPU cores.
+"""SegFix on the small HRNet-W18 on `shapes`, minutes on two free CPU cores.
 
     python train.py configs/shapes_segfix_hr18s.py
     python eval.py runs/shapes_fcn_r18 --segfix runs/shapes_segfix_hr18s
 
-The second line moves the labels of a run of `shapes_fcn_r18.py`. A demonstration, not a result of
-the paper.
+The second line moves the labels of a run of `shapes_fcn_r18.py`: mIoU 65.35 became 70.77,
+boundary F at 1 px 43.76 became 58.35. With `--steps 300` both are worse than without. A
+demonstration, not a result of the paper.
 """
 
 from sdnjax.data.data_settings import Data
@@ -27,7 +28,7 @@ def config() -> Experiment:
         ),
         optimizer=Optimizer(kind="sgd", learning_rate=0.04, end_learning_rate=0.0),
         evaluation=Evaluation(batch_size=8),
-        steps=300,
+        steps=1500,
         batch_size=8,
-        checkpoint_every=100,
+        checkpoint_every=500,
     )

@@ -254,6 +254,8 @@ def test_labels_of_a_run_are_moved(trained, configs, tmp_path, call, monkeypatch
     words = ("predict.py", tmp_path / "fcn", tmp_path / "pictures", "--out")
     assert call(*words, tmp_path / "plain")[0] == 0
     assert call(*words, tmp_path / "fixed", "--segfix", run)[0] == 0
+    status, _, err = call(*words, tmp_path / "no", "--segfix", run, "--format", "probabilities")
+    assert status == 2 and "--segfix moves labels" in err
     given = [
         run,
         tmp_path / "pictures",
