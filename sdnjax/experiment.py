@@ -63,6 +63,19 @@ class Experiment:
 
     steps: int = setting(1000, "optimizer steps", least=1)
     batch_size: int = setting(8, "images in one step, over all devices", least=1)
+    accumulate: int = setting(
+        1,
+        "parts that a batch is divided into, one after the other: less memory and the same loss, "
+        "but batch norm sees one part at a time",
+        least=1,
+    )
+    ema_decay: float | None = setting(
+        None,
+        "decay of a running average of the parameters, such as 0.999, which is what is evaluated, "
+        "predicted with and converted; none: no average",
+        above=0,
+        below=1,
+    )
     seed: int = setting(
         0,
         "decides initial values, order of images, augmentation, dropout",
@@ -101,6 +114,11 @@ class Experiment:
             raise InputError("losses is empty: name at least one, or none for the network's own")
         if self.stop_after is not None and not (self.keep_best and self.evaluate_every):
             raise InputError("stop_after needs keep_best and evaluate_every, which make it count")
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"batch_size {self.batch_size} does not divide into {self.accumulate} parts "
+                "(accumulate)"
+            )
         if self.keep_best and self.data.val_split is None:
             raise InputError("keep_best needs a validation: data.val_split is none")
         if self.evaluate_every and self.data.val_split is None:
@@ -207,6 +225,8 @@ class Experiment:
             augment=augment,
             state_sharding=self.state_sharding,
             rules=optimizer.rules if isinstance(optimizer, Optimizer) else (),
+            micro_batches=self.accumulate,
+            ema_decay=self.ema_decay,
         )
 
 

@@ -51,6 +51,8 @@ class Recipe:
       augment: what the devices make of a batch as read, or None if the host has done it.
       state_sharding: how the state lies on a mesh.
       rules: those that the optimizer follows; batch norms of a frozen part are frozen too.
+      micro_batches: parts that a batch is divided into, one after the other.
+      ema_decay: of the average of the parameters in the state, or None for none.
     """
 
     network: nn.Module
@@ -63,6 +65,8 @@ class Recipe:
     augment: Callable[[Batch], Batch] | None = None
     state_sharding: StateSharding = replicate
     rules: tuple[ParameterRule, ...] = ()
+    micro_batches: int = 1
+    ema_decay: float | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -89,6 +93,8 @@ class Recipe:
             augment=self.augment,
             frozen=functools.partial(keeps_statistics, self.rules),
             constants=lambda: self.constants,
+            micro_batches=self.micro_batches,
+            ema_decay=self.ema_decay,
         )
 
     def init_variables(self) -> Any:
@@ -102,7 +108,7 @@ class Recipe:
     def init_state(self, variables: Any = None) -> TrainState:
         """The state at step 0, of given variables or the initial ones; pure, for `jax.jit`."""
         variables = self.init_variables() if variables is None else variables
-        return create_state(variables, self.optimizer)
+        return create_state(variables, self.optimizer, average=self.ema_decay is not None)
 
     def check(self) -> None:
         """Traces outputs and losses, on shapes alone: what does not fit says so before a run.

@@ -119,6 +119,7 @@ def test_whose_details_a_network_has():
 OPTIMIZERS = [
     ("sgd", "learning_rate", 0.2),
     ("sgd", "end_learning_rate", 0.05),
+    ("sgd", "schedule", "constant"),
     ("sgd", "power", 2.0),
     ("sgd", "warmup_steps", 3),
     ("sgd", "weight_decay", 0.1),

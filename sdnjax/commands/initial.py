@@ -72,7 +72,10 @@ def first_state(
         variables,
         dict(state.variables),
     )
-    return state.replace(params=placed["params"], batch_stats=placed["batch_stats"])
+    average = None if state.average is None else jax.tree.map(jnp.copy, placed["params"])
+    return state.replace(
+        params=placed["params"], batch_stats=placed["batch_stats"], average=average
+    )
 
 
 def _check_details(experiment: Experiment, path: Path, source: Path) -> None:

@@ -200,7 +200,7 @@ def _ready(experiment: Experiment) -> _Ready:
     recipe = experiment.build(space.num_classes, mirrored=space.mirrored)
     _check_superpixels(experiment, recipe)
     recipe.check()
-    mesh = data_mesh(experiment.batch_size)
+    mesh = data_mesh(experiment.batch_size, experiment.accumulate)
     predictor = Predictor(
         recipe.network, experiment.evaluation, recipe.normalization, space.mirrored
     )

@@ -90,14 +90,34 @@ def total_loss(
     Args:
       constants: of `constants_of`; None where no objective has any.
     """
-    parts, terms = [], {}
+    means = means_of(objectives, outputs, batch, constants)
+    terms = {name: mean.value() for name, (_, mean) in means.items()}
+    return weighted(terms, means), terms
+
+
+# Name of a term → its weight, and what it is the mean of.
+Means = dict[str, tuple[float, Mean]]
+
+
+def means_of(
+    objectives: Sequence[Objective],
+    outputs: Outputs,
+    batch: Batch,
+    constants: Sequence[Any] | None = None,
+) -> Means:
+    """Every term, named as `total_loss` says."""
+    found: Means = {}
     given = [()] * len(objectives) if constants is None else constants
     for i, (objective, own) in enumerate(zip(objectives, given, strict=True), start=1):
         call: Callable[..., Mapping[str, Mean]] = objective
         further = (own,) if hasattr(objective, "constants") else ()
         for name, mean in call(outputs, batch, *further).items():
-            value = mean.value()
-            parts.append(getattr(objective, "weight", 1.0) * value)
-            key = f"loss_{name}" if f"loss_{name}" not in terms else f"loss_{name}_{i}"
-            terms[key] = value
-    return sum(parts[1:], parts[0]), terms
+            key = f"loss_{name}" if f"loss_{name}" not in found else f"loss_{name}_{i}"
+            found[key] = getattr(objective, "weight", 1.0), mean
+    return found
+
+
+def weighted(terms: Mapping[str, jax.Array], means: Means) -> jax.Array:
+    """The sum of the terms, each times its weight."""
+    parts = [means[name][0] * value for name, value in terms.items()]
+    return sum(parts[1:], parts[0])

@@ -167,7 +167,10 @@ def load_items(path: str | Path, abstract: dict[str, Any]) -> dict[str, Any]:
 def restore_state(path: str | Path, abstract: TrainState) -> TrainState:
     """The train state of a checkpoint, onto the shardings of `abstract`."""
     items = load_items(path, _items_of(abstract))
-    return TrainState(**{**items.pop("training"), **items})
+    rest = items.pop("training")
+    if abstract.average is not None:
+        items = {**items, "average": items["params"], "params": rest.pop("params")}
+    return TrainState(**items, **rest)
 
 
 def restore_latest(
@@ -212,10 +215,15 @@ def _set_aside(path: Path) -> None:
 
 
 def _items_of(state: TrainState) -> dict[str, Any]:
-    """The items of a checkpoint: what inference loads, and the rest of the state by field."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    items = {name: fields.pop(name) for name in state.variables}
-    return {**items, "training": fields}
+    """The items of a checkpoint: what inference loads, and the rest of the state by field.
+
+    Where there is an average of the parameters, inference loads that.
+    """
+    rest = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    del rest["batch_stats"], rest["average"]
+    if state.average is None:
+        del rest["params"]
+    return {**state.variables, "training": rest}
 
 
 def _moved_since(path: Path, params: Any) -> dict[str, str]:

@@ -35,16 +35,17 @@ def join_processes(heartbeat: int = 30) -> None:
         ) from error
 
 
-def data_mesh(batch_size: int) -> Mesh:
+def data_mesh(batch_size: int, parts: int = 1) -> Mesh:
     """All devices of all processes on one axis, `data`.
 
-    Raises InputError when the global batch does not split evenly over them.
+    Raises InputError when the global batch, or each of its parts, does not split evenly over them.
     """
     devices = jax.device_count()
-    if batch_size % devices:
+    if batch_size % (devices * parts):
+        divided = f" in {parts} parts (accumulate)" if parts > 1 else ""
         raise InputError(
-            f"batch_size={batch_size} does not split over {devices} devices: "
-            f"use a multiple of {devices}"
+            f"batch_size={batch_size}{divided} does not split over {devices} devices: "
+            f"use a multiple of {devices * parts}"
         )
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 
@@ -58,6 +59,22 @@ def replicate(path: str, leaf: jax.ShapeDtypeStruct) -> PartitionSpec:
     """Every leaf on every device."""
     del path, leaf
     return PartitionSpec()
+
+
+def fully_sharded(path: str, leaf: jax.ShapeDtypeStruct) -> PartitionSpec:
+    """Each large leaf split over all devices, along the longest axis that they divide.
+
+    Parameters, their average and the optimizer's state then take a share of the memory on each
+    device (ZeRO, Rajbhandari et al., 2020; "FSDP"), and parameters are gathered where they are
+    used. Leaves of less than 2¹⁴ numbers, and those of which no axis divides, are on every device.
+    """
+    del path
+    devices = jax.device_count()
+    axes = [i for i, n in enumerate(leaf.shape) if n % devices == 0]
+    if not axes or np.prod(leaf.shape) < 2**14:
+        return PartitionSpec()
+    longest = max(axes, key=lambda i: leaf.shape[i])
+    return PartitionSpec(*[None] * longest, "data")
 
 
 def shardings_of(state: Any, mesh: Mesh, rule: StateSharding = replicate) -> Any:

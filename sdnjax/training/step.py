@@ -13,13 +13,15 @@ from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
 from sdnjax.errors import InputError
-from sdnjax.losses import Mean, Objective, total_loss
+from sdnjax.losses import Mean, Objective
+from sdnjax.losses.objective import Means, means_of
 from sdnjax.models.inputs import inputs_of, select_inputs
 from sdnjax.models.layers import BatchNorm
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.normalization import Normalization
+from sdnjax.training.parts import Parts, gradient_in_parts
 from sdnjax.training.sharding import on_every_device, replicated, split_by_batch
-from sdnjax.training.state import TrainState
+from sdnjax.training.state import TrainState, averaged
 
 Batch = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
@@ -37,6 +39,8 @@ def make_train_step(
     augment: Callable[[Batch], Batch] | None = None,
     frozen: Callable[[str], bool] = lambda path: False,
     constants: Callable[[], Sequence[Any] | None] = lambda: None,
+    micro_batches: int = 1,
+    ema_decay: float | None = None,
 ) -> TrainStep:
     """Builds the step for `jax.jit`.
 
@@ -50,6 +54,8 @@ def make_train_step(
     `constants` returns those of the losses (`sdnjax.losses.constants_of`). The step may also be
     given them, as its third argument, which `compile_step` does: a program that is compiled of
     two holds them itself, however large.
+    `micro_batches`: into how many parts the batch is divided, one after the other; see
+    `gradient_in_parts`. `ema_decay`: of the average of the parameters that the state may have.
     """
     if not losses:
         raise ValueError("there is nothing to train for: losses is empty")
@@ -62,26 +68,28 @@ def make_train_step(
             batch = by_rows(augment)(batch)
         # One dropout mask per step for the whole batch: the same on any number of devices.
         dropout = jax.random.fold_in(jax.random.key(seed), state.step)
-        extras = network_inputs(network, batch, normalization)
         apply: Callable[..., Any] = network.apply
 
-        def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
+        def forward(
+            params: Any, batch_stats: Any, batch: Batch, dropout: jax.Array
+        ) -> tuple[Means, Mean, Any]:
+            """The losses' terms, the pixel accuracy, and the statistics of batch norm after it."""
             with nn.intercept_methods(functools.partial(_freeze, frozen)):
                 outputs, changed = apply(
-                    {"params": params, "batch_stats": state.batch_stats},
+                    {"params": params, "batch_stats": batch_stats},
                     batch["image"],
                     train=True,
                     rngs={"dropout": dropout},
                     mutable=["batch_stats"],
-                    **extras,
+                    **network_inputs(network, batch, normalization),
                 )
-            loss, terms = total_loss(losses, outputs, batch, held)
-            accuracy = pixel_accuracy(outputs["logits"], batch["label"]).value()
-            metrics = {**terms, "pixel_accuracy": accuracy}
-            return loss, (changed.get("batch_stats", {}), metrics)
+            means = means_of(losses, outputs, batch, held)
+            accuracy = pixel_accuracy(outputs["logits"], batch["label"])
+            return means, accuracy, changed.get("batch_stats", {})
 
-        (loss, (batch_stats, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params
+        parts = Parts(batch, micro_batches, dropout)
+        gradient, batch_stats, loss, metrics = gradient_in_parts(
+            forward, state.params, state.batch_stats, parts
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         state = state.replace(
@@ -90,6 +98,7 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
+        state = state.replace(average=averaged(state, ema_decay))
         return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
 
     return step

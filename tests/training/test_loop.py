@@ -23,7 +23,7 @@ from sdnjax.training.checkpoints import (
 from sdnjax.training.feed import Feed
 from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
-from sdnjax.training.optimizer import Optimizer, make_optimizer, poly_schedule
+from sdnjax.training.optimizer import Optimizer, make_optimizer, schedule_of
 from sdnjax.training.sharding import split_by_batch
 from sdnjax.training.stopping import Stop, Stopped
 from tests.training.test_checkpoints import abstract, assert_same
@@ -316,7 +316,7 @@ def test_learning_rate_and_device_memory_are_logged(tmp_path, monkeypatch):
     peaks = iter(range(1, 99))
     monkeypatch.setattr(progress, "device_memory", lambda: next(peaks) / 2)
     log, lines = MetricsLog(tmp_path, start_step=0, tensorboard=False), []
-    schedule = poly_schedule(Optimizer(learning_rate=0.05), 6)
+    schedule = schedule_of(Optimizer(learning_rate=0.05), 6)
     how = {"log": log, "log_every": 3, "report": lines.append, "learning_rate": schedule}
     fit(new_state(), STEP, batches(0), mesh=MESH, steps=6, **how)
     log.close()

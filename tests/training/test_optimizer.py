@@ -6,11 +6,11 @@ import optax
 import pytest
 
 from sdnjax.errors import InputError
-from sdnjax.training.optimizer import Optimizer, make_optimizer, poly_schedule
+from sdnjax.training.optimizer import Optimizer, make_optimizer, schedule_of
 
 
 def test_poly_is_the_papers():
-    schedule = poly_schedule(Optimizer(), 80_000)
+    schedule = schedule_of(Optimizer(), 80_000)
     for t in (0, 1, 40_000, 79_999, 80_000):
         expected = (0.01 - 1e-4) * (1 - t / 80_000) ** 0.9 + 1e-4
         np.testing.assert_allclose(schedule(t), expected, rtol=1e-5)
@@ -18,12 +18,12 @@ def test_poly_is_the_papers():
 
 def test_poly_of_the_transformers_reaches_zero():
     config = Optimizer(learning_rate=6e-5, end_learning_rate=0.0, power=1.0)
-    schedule = poly_schedule(config, 100)
+    schedule = schedule_of(config, 100)
     np.testing.assert_allclose([schedule(t) for t in (0, 50, 100)], [6e-5, 3e-5, 0], atol=1e-12)
 
 
 def test_warmup_rises_linearly_and_decay_takes_the_rest():
-    schedule = poly_schedule(Optimizer(learning_rate=1.0, warmup_steps=10), 110)
+    schedule = schedule_of(Optimizer(learning_rate=1.0, warmup_steps=10), 110)
     np.testing.assert_allclose([schedule(t) for t in (0, 5, 10)], [0, 0.5, 1], atol=1e-6)
     expected = (1 - 1e-4) * 0.5**0.9 + 1e-4
     np.testing.assert_allclose(schedule(60), expected, rtol=1e-5)
