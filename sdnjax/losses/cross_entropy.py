@@ -96,16 +96,15 @@ def cross_entropy_mean(
       InputError: another number of weights than there are classes.
     """
     scores, index, valid = labelled(logits, labels, ignore)
-    losses, weights = -log_probability(scores, index), None
     classes = weights_of(class_weights, logits.shape[-1], scores.dtype)
+    rest = classes * (label_smoothing / len(classes)) if label_smoothing else None
+    log_p, smooth = log_probability(scores, index, rest)
+    losses, weights = -log_p, None
     if class_weights is not None:
         weights = classes[index]
         losses = weights * losses
     if label_smoothing:
-        # The mean over classes of weight · −log p.
-        log_sum = jax.nn.logsumexp(scores, axis=-1)
-        smooth = jnp.mean(classes) * log_sum - jnp.mean(classes * scores, axis=-1)
-        losses = (1 - label_smoothing) * losses + label_smoothing * smooth
+        losses = (1 - label_smoothing) * losses - smooth
     if pixel_weights is not None:
         own = pixel_weights.astype(scores.dtype)
         weights, losses = own if weights is None else weights * own, losses * own

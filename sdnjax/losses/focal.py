@@ -56,7 +56,7 @@ class Focal:
         if self.activation == "sigmoid":
             losses = self._of_sigmoids(scores, index, valid, weights)
         else:
-            log_p = log_probability(scores, index)
+            log_p, _ = log_probability(scores, index)
             losses = -((-jnp.expm1(log_p)) ** self.gamma) * log_p
             losses = losses if weights is None else weights[index] * losses
         total = jnp.sum(jnp.where(valid, losses, 0))

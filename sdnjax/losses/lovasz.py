@@ -11,6 +11,7 @@ from jax import lax
 
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.losses.pixels import labelled, weights_of
+from sdnjax.ops.ranking import ordered_bits, ranks_from_above
 from sdnjax.settings import check_types, setting
 
 
@@ -46,7 +47,7 @@ class Lovasz:
             losses = jax.vmap(lovasz_extension, (0, 0, None))(p, index, k)
             return losses, jnp.any(index == k, axis=-1)
 
-        # One class after the other: a sort needs several copies of what it sorts.
+        # One class after the other: ranking needs several copies of what it ranks.
         numbers = jnp.arange(classes, dtype=jnp.int32)
         losses, present = lax.map(lambda x: of_class(*x), (numbers, jnp.moveaxis(p, -1, 0)))
         weights = weights_of(self.class_weights, classes, scores.dtype)[:, None]
@@ -73,19 +74,23 @@ def _with_slopes(p: jax.Array, index: jax.Array, k: jax.Array) -> tuple[jax.Arra
     """The loss, and its derivative by p."""
     own, valid = index == k, index >= 0
     error = jnp.abs(own.astype(p.dtype) - p)
+    # Errors are sorted as integers that carry in their last bit whether the pixel is the class's
+    # own, which moves an error by at most one unit in its last place in the order, not in the sum.
     # Void pixels come last and are in no union.
-    key = jnp.where(valid, -error, jnp.inf)
-    place = jnp.arange(p.size, dtype=jnp.int32)
-    _, order, ranked_own, ranked_valid = lax.sort(
-        (key, place, own.astype(p.dtype), valid.astype(p.dtype)), num_keys=1
-    )
+    keys = jnp.where(valid, ordered_bits(error) & ~1 | own, -1)
+    ascending = lax.sort(keys, is_stable=False)
+    descending = ascending[::-1]
+    ranked_own = ((descending & 1) & (descending >= 0)).astype(p.dtype)
+    ranked_valid = (descending >= 0).astype(p.dtype)
     all_own = jnp.sum(ranked_own)
     intersection = all_own - jnp.cumsum(ranked_own)
     union = all_own + jnp.cumsum(ranked_valid - ranked_own)
     jaccard = 1 - intersection / jnp.maximum(union, 1)
-    gain = jnp.diff(jaccard, prepend=jnp.zeros((1,), p.dtype)) * ranked_valid
-    # Back in the pixels' own order by another sort: cheaper than scattering.
-    _, gain = lax.sort((order, gain), num_keys=1)
+    jaccard = jnp.concatenate([jnp.zeros((1,), p.dtype), jaccard])
+    # Equal errors share what they add together.
+    first, end = ranks_from_above(keys, ascending)
+    gain = (jaccard[end] - jaccard[first]) / (end - first).astype(p.dtype)
+    gain = jnp.where(valid, gain, 0)
     return jnp.sum(error * gain), jnp.where(own, -gain, gain)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.losses.pixels import labelled, log_probability, weights_of
+from sdnjax.ops.ranking import sorted_nonnegative
 from sdnjax.settings import check_types, setting
 
 
@@ -47,7 +48,7 @@ class Ohem:
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
         scores, index, valid = labelled(output(outputs, self.on), batch["label"])
-        log_p = log_probability(scores, index)
+        log_p, _ = log_probability(scores, index)
         hard = self.hard(jax.lax.stop_gradient(jnp.exp(log_p)), valid)
         if self.class_weights is not None:
             log_p *= weights_of(self.class_weights, scores.shape[-1], scores.dtype)[index]
@@ -68,7 +69,7 @@ class Ohem:
         kept = self.kept if self.over == "image" else self.kept * images
         groups = (images, -1) if self.over == "image" else (1, -1)
         # Void pixels lie behind all others.
-        ranked = jnp.sort(jnp.where(valid, probability, jnp.inf).reshape(groups), axis=-1)
+        ranked = sorted_nonnegative(jnp.where(valid, probability, jnp.inf).reshape(groups))
         found = jnp.sum(valid.reshape(groups), axis=-1, dtype=jnp.int32)
         place = jnp.minimum(kept, found - 1) if self.threshold is not None else kept - 1
         place = jnp.clip(place, 0, ranked.shape[-1] - 1)

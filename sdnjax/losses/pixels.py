@@ -26,16 +26,51 @@ def labelled(
     return wide, jnp.where(valid, labels, 0).astype(jnp.int32), valid
 
 
-def log_probability(scores: jax.Array, index: jax.Array) -> jax.Array:
-    """`log softmax(scores)` at each pixel's class, `[B, H, W]`.
+def log_probability(
+    scores: jax.Array, index: jax.Array, rest: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """`log p` of each pixel's class, and `Σ_c rest_c log p_c`, both `[B, H, W]`; p is the softmax.
 
-    The class is compared, not looked up: a lookup needs log softmax whole, and its gradient, which
-    scatters, needs that again. So compiled for a GPU there is no array of K channels but the
-    gradient itself.
+    Its gradient starts from the scores again, so that no array of K channels is kept, and compares
+    the class where that of a lookup would scatter.
+
+    Args:
+      scores: `[B, H, W, K]`.
+      index: `[B, H, W]` of 0…K−1.
+      rest: `[K]`; None for zeros.
     """
-    own = index[..., None] == jnp.arange(scores.shape[-1], dtype=index.dtype)
-    picked = jnp.sum(jnp.where(own, scores, 0), axis=-1)
-    return picked - jax.nn.logsumexp(scores, axis=-1)
+    return _log_probability(scores, index, jnp.zeros((scores.shape[-1],)) if rest is None else rest)
+
+
+@jax.custom_vjp
+def _log_probability(
+    scores: jax.Array, index: jax.Array, rest: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return _forward(scores, index, rest)[0]
+
+
+def _forward(
+    scores: jax.Array, index: jax.Array, rest: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    rest = rest.astype(scores.dtype)
+    log_sum = jax.nn.logsumexp(scores, axis=-1)
+    picked = jnp.take_along_axis(scores, index[..., None], axis=-1)[..., 0]
+    others = scores @ rest - jnp.sum(rest) * log_sum
+    return (picked - log_sum, others), (scores, index, rest, log_sum)
+
+
+def _backward(
+    residuals: tuple[jax.Array, ...], g: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, None, None]:
+    scores, index, rest, log_sum = residuals
+    own, others = (x[..., None] for x in g)
+    is_own = index[..., None] == jnp.arange(scores.shape[-1], dtype=index.dtype)
+    p = jnp.exp(scores - log_sum[..., None])
+    d = jnp.where(is_own, own, 0) + others * rest - (own + others * jnp.sum(rest)) * p
+    return d, None, None
+
+
+_log_probability.defvjp(_forward, _backward)
 
 
 def members(index: jax.Array, valid: jax.Array, classes: int, dtype: jnp.dtype) -> jax.Array:
