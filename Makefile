@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= dev
+WORKERS ?= 2
+# By file: what a file trains once for its tests is trained once.
+PARALLEL = -n $(WORKERS) --dist loadfile
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
 RUN = $(VENV)/bin/python
 
@@ -33,10 +36,10 @@ demo: $(VENV)/.made
 	$(RUN) examples/shapes_demo.py
 
 test: lint
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: lint
-	XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest
+	XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest $(PARALLEL)
 
 # An environment of its own: with the CUDA plugin in it, JAX complains where there is no GPU.
 COMPILE = .venv-compile

@@ -52,7 +52,12 @@ def folder(request, tmp_path, monkeypatch, cache):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", FILES)
+# Half of them are enough for every day.
+OFTEN = ("small", "similarity", "metric", "data_set")
+CASES = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in FILES]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_every_file_of_extending_trains_evaluates_and_predicts(name, folder, call):
     """Touching no file of the library; evaluation and prediction see the work directory alone."""
     given = ("--data.dir", "pictures") if name == "data_set" else ()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from sdnjax.losses.edges import edge_logits
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
-from sdnjax.losses.pixels import labelled, members
+from sdnjax.losses.pixels import labelled, log_probability, members
 from sdnjax.ops.labels import IGNORE
 from sdnjax.settings import check_types, setting
 
@@ -79,13 +79,13 @@ def image_cross_entropy(scores: jax.Array, labels: jax.Array, over: Over, images
     wide, index, valid = labelled(scores, labels)
     axes = (1, 2) if over == "image" else (0, 1, 2)
     found = members(index, valid, wide.shape[-1], wide.dtype)
-    n = jnp.sum(found, axis=axes, keepdims=True)
-    share = n / jnp.maximum(jnp.sum(n, axis=-1, keepdims=True), 1)
+    # Integers: a float32 counts to 2²⁴ only.
+    n = jnp.sum(found > 0, axis=axes, keepdims=True, dtype=jnp.int32)
+    share = n.astype(wide.dtype) / jnp.maximum(jnp.sum(n, axis=-1, keepdims=True), 1)
     weights = jnp.sum(found * jnp.where(n > 0, 2 - share, 1), axis=-1)
 
-    log_p = jax.nn.log_softmax(wide, axis=-1)
-    losses = -jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
-    total = jnp.sum(weights * losses, axis=(1, 2))
+    log_p, _ = log_probability(wide, index)
+    total = -jnp.sum(weights * log_p, axis=(1, 2))
     divisor = jnp.sum(weights, axis=(1, 2))
     each = jnp.where(divisor > 0, total / jnp.where(divisor > 0, divisor, 1), 0)
     if images == "sum":

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
-from sdnjax.losses.pixels import labelled
+from sdnjax.losses.pixels import labelled, log_probability
 from sdnjax.ops import resize_bilinear
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.offsets import DIRECTIONS
@@ -69,6 +69,6 @@ def weighted_mean(logits: jax.Array, labels: jax.Array) -> Mean:
     # Integers: a float32 counts to 2²⁴ only.
     counts = jnp.sum(is_of, axis=(0, 1, 2), dtype=jnp.int32)
     weights = 1 - counts.astype(scores.dtype) / jnp.maximum(jnp.sum(counts), 1)
-    log_p = jax.nn.log_softmax(scores, axis=-1)
-    sums = jnp.sum(jnp.where(is_of, -log_p, 0), axis=(0, 1, 2))
-    return Mean(jnp.sum(weights * sums), jnp.sum(weights * counts))
+    log_p, _ = log_probability(scores, index)
+    total = -jnp.sum(jnp.where(valid, weights[index] * log_p, 0))
+    return Mean(total, jnp.sum(weights * counts))

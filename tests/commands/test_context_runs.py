@@ -18,7 +18,7 @@ from sdnjax.data import Data
 from sdnjax.data.preparing.prepare import prepare
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import Evaluation
-from sdnjax.models import ECRF, Neck
+from sdnjax.models import ECRF, JointCRF, Neck
 from sdnjax.training.sharding import to_global
 from tests.training.test_step import mesh_of
 
@@ -66,6 +66,26 @@ def test_e_crf_with_sdn_in_one_network(experiment, camvid, tmp_path):
         run, experiment, [camvid / "val" / "0.png"], tmp_path / "out", report=silent
     )
     assert np.asarray(Image.open(files[0])).shape == (24, 30)
+
+
+def test_a_crf_that_is_trained_resumes_to_the_same_bits(request, camvid, tmp_path):
+    """JointCRF, a refinement of the scores that reads the picture."""
+    shapes = load_config(request.config.rootpath / "configs" / "shapes_fcn_r18_sdn.py", Experiment)
+    own = dataclasses.replace(
+        shapes,
+        model=dataclasses.replace(shapes.model, refine=JointCRF()),
+        data=Data("camvid", dir=str(camvid), crop_size=(17, 20), workers=2),
+        steps=4,
+        checkpoint_every=2,
+        tensorboard=False,
+    )
+    whole = train(own, tmp_path / "whole", report=silent)
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "4")
+    again = train(own, tmp_path / "parts", resume=True, report=silent)
+    jax.tree.map(np.testing.assert_array_equal, again.variables, whole.variables)
+    scores = evaluate_run(tmp_path / "parts", own, report=silent)
+    assert 0 <= scores["mIoU"] <= 1
 
 
 def test_one_and_eight_devices_agree(experiment, x64):

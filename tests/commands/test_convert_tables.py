@@ -95,6 +95,7 @@ SOURCES = [
         {"difnet": DifNetOptions(preprocessing="released")},
         marks=slow,
     ),
+    pytest.param("segfix", "segfix_hr18s", (), plain, "", {}, {}, marks=slow),
     pytest.param("mmseg_fpn", "fpn_r18", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_ocr", "ocrnet_hr18s", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_deeplab", "deeplabv3plus_r18-d8", (), mmseg, "", {}, {}, marks=slow),
@@ -166,11 +167,12 @@ SOURCES = [
     ("table", "network", "missing", "write", "prefix", "beside", "wanted"), SOURCES
 )
 def test_a_file_of_the_source(tmp_path, table, network, missing, write, prefix, beside, wanted):  # noqa: PLR0917
+    data, classes = ("camvid_segfix", 16) if table == "segfix" else ("camvid", 11)
     experiment = Experiment(
-        model=Model(name=network), data=Data(name="camvid", crop_size=SIZE), keep_checkpoints=1
+        model=Model(name=network), data=Data(name=data, crop_size=SIZE), keep_checkpoints=1
     )
     names = TABLES[table]
-    theirs = create_model(network, num_classes=11, **wanted)
+    theirs = create_model(network, num_classes=classes, **wanted)
     variables = random_variables(theirs)
     state = {
         prefix + k: v for k, v in to_torch(theirs, variables, names, drop=missing).items()

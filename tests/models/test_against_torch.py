@@ -16,8 +16,10 @@ from tests.models.variables import random_variables  # noqa: E402
 CASES = [
     pytest.param(("fcn_r18-d8", "sdn", (1, 65, 49)), id="fcn_r18-d8"),
     pytest.param(("fpn_r18", "sdn", (2, 97, 65)), id="fpn_r18"),
-    pytest.param(("ocrnet_hr18", "sdn", (2, 41, 49)), id="ocrnet"),
-    pytest.param(("deeplabv3plus_r18-d8", None, (2, 41, 49)), id="deeplabv3plus"),
+    pytest.param(("ocrnet_hr18", "sdn", (2, 41, 49)), id="ocrnet", marks=pytest.mark.slow),
+    pytest.param(
+        ("deeplabv3plus_r18-d8", None, (2, 41, 49)), id="deeplabv3plus", marks=pytest.mark.slow
+    ),
     pytest.param(("deeplabv2_r50-d8", None, (1, 65, 49)), id="deeplabv2"),
     *(
         pytest.param((name, "sdn", (2, 41, 49)), id=f"{name}-sdn", marks=pytest.mark.slow)
