@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,34 +40,39 @@ def log_probability(
       index: `[B, H, W]` of 0…K−1.
       rest: `[K]`; None for zeros.
     """
-    return _log_probability(scores, index, jnp.zeros((scores.shape[-1],)) if rest is None else rest)
+    return _log_probability(scores, index, rest)
 
 
 @jax.custom_vjp
 def _log_probability(
-    scores: jax.Array, index: jax.Array, rest: jax.Array
+    scores: jax.Array, index: jax.Array, rest: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     return _forward(scores, index, rest)[0]
 
 
 def _forward(
-    scores: jax.Array, index: jax.Array, rest: jax.Array
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
-    rest = rest.astype(scores.dtype)
+    scores: jax.Array, index: jax.Array, rest: jax.Array | None
+) -> tuple[tuple[jax.Array, jax.Array], tuple[Any, ...]]:
     log_sum = jax.nn.logsumexp(scores, axis=-1)
-    picked = jnp.take_along_axis(scores, index[..., None], axis=-1)[..., 0]
-    others = scores @ rest - jnp.sum(rest) * log_sum
-    return (picked - log_sum, others), (scores, index, rest, log_sum)
+    log_p = jnp.take_along_axis(scores, index[..., None], axis=-1)[..., 0] - log_sum
+    others = jnp.zeros_like(log_p)
+    if rest is not None:
+        # No matrix product, which accelerators would round to fewer bits.
+        rest = rest.astype(scores.dtype)
+        others = jnp.sum(scores * rest, axis=-1) - jnp.sum(rest) * log_sum
+    return (log_p, others), (scores, index, rest, log_sum)
 
 
 def _backward(
-    residuals: tuple[jax.Array, ...], g: tuple[jax.Array, jax.Array]
+    residuals: tuple[Any, ...], g: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, None, None]:
     scores, index, rest, log_sum = residuals
     own, others = (x[..., None] for x in g)
     is_own = index[..., None] == jnp.arange(scores.shape[-1], dtype=index.dtype)
     p = jnp.exp(scores - log_sum[..., None])
-    d = jnp.where(is_own, own, 0) + others * rest - (own + others * jnp.sum(rest)) * p
+    d = jnp.where(is_own, own, 0) - own * p
+    if rest is not None:
+        d += others * (rest - jnp.sum(rest) * p)
     return d, None, None
 
 
