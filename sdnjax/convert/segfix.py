@@ -8,6 +8,7 @@ from __future__ import annotations
 from sdnjax.convert.hrnet import hrnet
 from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Row, batch_norm, conv
+from sdnjax.errors import InputError
 from sdnjax.models.backbones.hrnet import HRNet
 from sdnjax.models.segfix import SegFixNet
 
@@ -17,6 +18,11 @@ HEADS = {"boundary": "mask_head", "direction": "dir_head"}
 
 
 def rows(model: SegFixNet) -> list[Row]:
+    if not isinstance(model, SegFixNet):
+        raise InputError(
+            f"it is for networks whose heads are SegFix's, here it is {type(model).__name__}: name "
+            "another table"
+        )
     rows = hrnet(part(model, "backbone", HRNet), "backbone", "backbone.")
     for ours, theirs in HEADS.items():
         rows += conv(f"{ours}/conv/conv", f"{theirs}.0")
