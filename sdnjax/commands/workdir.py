@@ -20,6 +20,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -55,6 +56,7 @@ def held(path: str | Path) -> Iterator[None]:
     Raises: InputError if another run has it, or it cannot be written.
     """
     path = Path(path)
+    _refuse_url(path)
     if path.exists() and not path.is_dir():
         yield  # `check_workdir` says what is wrong
         return
@@ -190,6 +192,7 @@ def recorded_steps(path: str | Path) -> int | None:
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What `config.json` holds: the experiment, and the record of its code if there is any."""
+    _refuse_url(path)
     saved = path / "config.json"
     if not saved.is_file():
         raise InputError(f"{path} is no work directory: it has no config.json")
@@ -200,6 +203,15 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     if not isinstance(values, dict):
         raise InputError(f"{saved} is damaged: it holds no settings")
     return values, values.pop("code", None)
+
+
+def _refuse_url(path: Path) -> None:
+    """InputError for `gs://…` and its like, of which a `Path` would make a folder here."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        raise InputError(
+            f"{path}: a work directory is a folder on a disk that is mounted here, not a URL; "
+            "mount the bucket (gcsfuse, s3fs), or copy what a run has written"
+        )
 
 
 def _kept_code(path: Path, record: dict[str, Any] | None) -> Path:

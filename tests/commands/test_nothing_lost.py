@@ -136,3 +136,14 @@ def test_a_validation_that_was_cut_off_is_made_up_for(stopped):
     train(two, run.with_name("last"), resume=True, report=said.append)
     assert any("is finished" in line for line in said)
     assert finished_steps(run.with_name("last") / "checkpoints") == before
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket/run"])
+def test_a_url_is_no_work_directory(camvid, tmp_path, monkeypatch, url):
+    """It would be a folder called s3: in the current one."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="not a URL"):
+        train(experiment(camvid), url, report=silent)
+    with pytest.raises(InputError, match="not a URL"):
+        evaluate_run(url, experiment(camvid), report=silent)
+    assert not list(tmp_path.glob("*:*"))
