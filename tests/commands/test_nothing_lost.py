@@ -11,7 +11,7 @@ import pytest
 
 from sdnjax.commands.evaluate import evaluate_run
 from sdnjax.commands.train import train
-from sdnjax.commands.workdir import held
+from sdnjax.commands.workdir import held, load_experiment
 from sdnjax.errors import InputError
 from sdnjax.training.checkpoints import finished_steps
 from sdnjax.training.metrics_log import read_metrics
@@ -145,5 +145,5 @@ def test_a_url_is_no_work_directory(camvid, tmp_path, monkeypatch, url):
     with pytest.raises(InputError, match="not a URL"):
         train(experiment(camvid), url, report=silent)
     with pytest.raises(InputError, match="not a URL"):
-        evaluate_run(url, experiment(camvid), report=silent)
+        load_experiment(url)
     assert not list(tmp_path.glob("*:*"))
