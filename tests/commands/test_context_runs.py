@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
 from sdnjax.commands.evaluate import evaluate_run
@@ -19,8 +18,7 @@ from sdnjax.data.preparing.prepare import prepare
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.models import ECRF, JointCRF, Neck
-from sdnjax.training.sharding import to_global
-from tests.training.test_step import mesh_of
+from tests.training.devices import histories
 
 pytest.importorskip("skimage")
 pytestmark = pytest.mark.slow
@@ -97,15 +95,6 @@ def test_one_and_eight_devices_agree(experiment, x64):
         "label": rng.integers(0, 11, (8, 33, 40)).astype(np.int32),
         "superpixels": rng.integers(-1, 9, (8, 33, 40)).astype(np.int32),
     }
-    narrow = jax.jit(recipe.init_variables)()
-    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), narrow)
-    history = []
-    for devices in (1, 8):
-        mesh = mesh_of(devices)
-        state = jax.device_put(recipe.init_state(variables), NamedSharding(mesh, PartitionSpec()))
-        step = recipe.compiled_step(mesh)
-        for _ in range(2):
-            state, metrics = step(state, to_global(batch, mesh))
-        history.append({k: float(v) for k, v in metrics.items()})
-    assert history[0] == pytest.approx(history[1], rel=1e-9)
-    assert {"loss", "loss_auxiliary", "gradient_norm"} <= history[0].keys()
+    one, eight = (seen[-1] for seen in histories(recipe, [batch] * 2))
+    assert one == pytest.approx(eight, rel=1e-9)
+    assert {"loss", "loss_auxiliary", "gradient_norm"} <= one.keys()

@@ -2,11 +2,9 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
 from sdnjax.commands.evaluate import evaluate_run
 from sdnjax.commands.train import train
@@ -27,9 +25,8 @@ from sdnjax.losses import (
 )
 from sdnjax.models import Model
 from sdnjax.training.metrics_log import read_metrics
-from sdnjax.training.sharding import to_global
 from tests.data.miniatures import make_own
-from tests.training.test_step import mesh_of
+from tests.training.devices import histories
 
 SHARES = (0.55, 0.15, 0.1, 0.1, 0.06, 0.04)
 LOSSES = {
@@ -71,19 +68,7 @@ def test_one_and_eight_devices_agree(loss, name, request, batches, x64):
     if loss.startswith("active"):  # the distances of boundaries alone teach no classes
         losses = (CrossEntropy(), *losses)
     recipe = dataclasses.replace(experiment, losses=losses).build(6, dtype=jnp.float64)
-    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.jit(recipe.init_variables)())
-    histories = []
-    for devices in (1, 8):
-        mesh = mesh_of(devices)
-        state = jax.device_put(recipe.init_state(variables), NamedSharding(mesh, PartitionSpec()))
-        step = recipe.compiled_step(mesh)
-        seen = []
-        for batch in batches:
-            wide = {**batch, "image": batch["image"].astype(np.float64)}
-            state, metrics = step(state, to_global(wide, mesh))
-            seen.append({k: float(v) for k, v in metrics.items()})
-        histories.append(seen)
-    for one, eight in zip(*histories, strict=True):
+    for one, eight in zip(*histories(recipe, batches), strict=True):
         assert one == pytest.approx(eight, rel=1e-8)
         assert np.isfinite(list(one.values())).all() and one["gradient_norm"] > 0
 

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
 from sdnjax.commands import directions as module
@@ -25,10 +24,9 @@ from sdnjax.experiment import Experiment, experiment_from_dict
 from sdnjax.inference.protocols import Evaluation, protocol_name
 from sdnjax.settings import to_dict
 from sdnjax.training.metrics_log import read_metrics
-from sdnjax.training.sharding import to_global
 from sdnjax.visualize import save_png
 from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
-from tests.training.test_step import mesh_of
+from tests.training.devices import histories
 
 STEPS = 4
 
@@ -291,15 +289,6 @@ def test_one_and_eight_devices_agree(configs, x64):
     codes = rng.integers(0, 16, (8, 33, 41)).astype(np.int32)
     codes[:3] = 255  # so that devices have unlike shares
     batch = {"image": rng.standard_normal((8, 33, 41, 3)), "label": codes}
-    narrow = jax.jit(recipe.init_variables)()
-    variables = jax.tree.map(lambda x: np.asarray(x, np.float64), narrow)
-    history = []
-    for devices in (1, 8):
-        mesh = mesh_of(devices)
-        state = jax.device_put(recipe.init_state(variables), NamedSharding(mesh, PartitionSpec()))
-        step = recipe.compiled_step(mesh)
-        for _ in range(2):
-            state, metrics = step(state, to_global(batch, mesh))
-        history.append({k: float(v) for k, v in metrics.items()})
-    assert history[0] == pytest.approx(history[1], rel=1e-9)
-    assert {"loss_boundary", "loss_direction", "gradient_norm"} <= history[0].keys()
+    one, eight = (seen[-1] for seen in histories(recipe, [batch] * 2))
+    assert one == pytest.approx(eight, rel=1e-9)
+    assert {"loss_boundary", "loss_direction", "gradient_norm"} <= one.keys()
