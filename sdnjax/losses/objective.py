@@ -90,9 +90,7 @@ def total_loss(
     Args:
       constants: of `constants_of`; None where no objective has any.
     """
-    means = means_of(objectives, outputs, batch, constants)
-    terms = {name: mean.value() for name, (_, mean) in means.items()}
-    return weighted(terms, means), terms
+    return valued(means_of(objectives, outputs, batch, constants))
 
 
 # Name of a term → its weight, and what it is the mean of.
@@ -117,7 +115,16 @@ def means_of(
     return found
 
 
-def weighted(terms: Mapping[str, jax.Array], means: Means) -> jax.Array:
-    """The sum of the terms, each times its weight."""
+def valued(
+    means: Means, counts: Mapping[str, jax.Array] | None = None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The weighted sum of all terms, and every term before its weight.
+
+    Args:
+      counts: by which each term's total is divided in place of its own count.
+    """
+    if counts is not None:
+        means = {name: (w, Mean(mean.total, counts[name])) for name, (w, mean) in means.items()}
+    terms = {name: mean.value() for name, (_, mean) in means.items()}
     parts = [means[name][0] * value for name, value in terms.items()]
-    return sum(parts[1:], parts[0])
+    return sum(parts[1:], parts[0]), terms

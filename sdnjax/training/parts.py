@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sdnjax.losses import Mean
-from sdnjax.losses.objective import Means, weighted
+from sdnjax.losses.objective import Means, valued
 
 # Parameters, batch-norm statistics, batch, dropout's key → terms, accuracy, statistics after it.
 Forward = Callable[[Any, Any, Mapping[str, Any], jax.Array], tuple[Means, Mean, Any]]
@@ -52,9 +52,8 @@ def gradient_in_parts(
 
         def whole(params: Any) -> tuple[jax.Array, Any]:
             means, accuracy, changed = forward(params, batch_stats, parts.batch, parts.dropout)
-            terms = {name: mean.value() for name, (_, mean) in means.items()}
-            metrics = {**terms, "pixel_accuracy": accuracy.value()}
-            return weighted(terms, means), (changed, metrics)
+            loss, terms = valued(means)
+            return loss, (changed, {**terms, "pixel_accuracy": accuracy.value()})
 
         (loss, (changed, metrics)), gradient = jax.value_and_grad(whole, has_aux=True)(params)
         return gradient, changed, loss, metrics
@@ -72,8 +71,8 @@ def gradient_in_parts(
 
         def share(params: Any) -> tuple[jax.Array, Any]:
             means, accuracy, changed = forward(params, stats, *parts.part(number))
-            terms = {name: Mean(m.total, counts[name]).value() for name, (_, m) in means.items()}
-            return weighted(terms, means), (changed, terms, accuracy)
+            loss, terms = valued(means, counts)
+            return loss, (changed, terms, accuracy)
 
         (loss, (changed, terms, accuracy)), gradient = jax.value_and_grad(share, has_aux=True)(
             params
