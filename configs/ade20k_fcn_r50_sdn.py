@@ -10,10 +10,12 @@ FOLDER holds ADEChallengeData2016, as it is or prepared. Paper, mIoU single- / m
 which is mmsegmentation's at 160k steps. The first command starts from ImageNet weights, as the
 paper does; without it training starts from random ones and --resume is left out.
 
-Recipe: crops of 512×512 out of images fitted into 2048×512 and scaled by 0.5 to 2; 160k steps of
-16 images; SGD with momentum 0.9 and weight decay 5e-4 on everything, 0.01 → 1e-4, poly power 0.9;
+Recipe: crops of 512×512 out of images fitted into 2048×512 and scaled by 0.5 to 2; 160k steps of 16
+images; SGD with momentum 0.9 and weight decay 5e-4 on everything, 0.01 → 1e-4, poly power 0.9;
 batch norm over the global batch; cross-entropy plus 0.4 of the auxiliary head's. The neck is the
-literal one (no reduction, Φ 2048 → 2048), 83.9 M parameters of its own. Not run to the end by us.
+literal one (no reduction, Φ 2048 → 2048), 83.9 M parameters of its own. Computed in bfloat16 with
+float32 parameters, statistics and loss (`--model.dtype float32` for all of it). Not run to the
+end by us.
 """
 
 from sdnjax.data.data_settings import Data
@@ -26,7 +28,7 @@ from sdnjax.training.optimizer import Optimizer
 def config() -> Experiment:
     return Experiment(
         name="ade20k_fcn_r50_sdn",
-        model=Model(name="fcn_r50-d8", neck=Neck(operator="sdc")),
+        model=Model(name="fcn_r50-d8", dtype="bfloat16", neck=Neck(operator="sdc")),
         data=Data(name="ade20k", crop_size=(512, 512), base_size=(2048, 512)),
         optimizer=Optimizer(kind="sgd", learning_rate=0.01, end_learning_rate=1e-4, power=0.9),
         evaluation=protocol("ade20k"),

@@ -10,7 +10,8 @@ FOLDER holds ADEChallengeData2016, as it is or prepared. Paper, mIoU single- / m
 mmsegmentation's at 160k steps. The first command starts from ImageNet weights, as the paper does.
 
 Recipe as in `ade20k_fcn_r50_sdn.py`, without an auxiliary head. Stage i is guided by the raw stage
-i + 1, the last by Φ; no parameters are shared. Not run to the end by us.
+i + 1, the last by Φ; no parameters are shared. Computed in bfloat16 with float32 parameters,
+statistics and loss (`--model.dtype float32` for all of it). Not run to the end by us.
 """
 
 from sdnjax.data.data_settings import Data
@@ -23,7 +24,7 @@ from sdnjax.training.optimizer import Optimizer
 def config() -> Experiment:
     return Experiment(
         name="ade20k_fpn_r50_sdn",
-        model=Model(name="fpn_r50", neck=Neck(operator="sdc")),
+        model=Model(name="fpn_r50", dtype="bfloat16", neck=Neck(operator="sdc")),
         data=Data(name="ade20k", crop_size=(512, 512), base_size=(2048, 512)),
         optimizer=Optimizer(kind="sgd", learning_rate=0.01, end_learning_rate=1e-4, power=0.9),
         evaluation=protocol("ade20k"),

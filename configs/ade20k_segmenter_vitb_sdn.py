@@ -12,7 +12,8 @@ weights, as the paper does (AugReg's file).
 
 Recipe: crops of 512×512 out of images fitted into 2048×512 and scaled by 0.5 to 2, values brought
 to -1…1; 160k steps of 16 images; AdamW without weight decay, 6e-5 → 0, poly power 1; windows of
-512. Not run to the end by us.
+512. Computed in bfloat16 with float32 parameters, statistics and loss (`--model.dtype float32` for
+all of it). Not run to the end by us.
 """
 
 from sdnjax.data.data_settings import Data
@@ -25,7 +26,7 @@ from sdnjax.training.optimizer import Optimizer
 def config() -> Experiment:
     return Experiment(
         name="ade20k_segmenter_vitb_sdn",
-        model=Model(name="segmenter_vit-b_mask", neck=Neck(operator="sdc")),
+        model=Model(name="segmenter_vit-b_mask", dtype="bfloat16", neck=Neck(operator="sdc")),
         data=Data(
             name="ade20k",
             crop_size=(512, 512),

@@ -13,7 +13,8 @@ paper does.
 Recipe: mmsegmentation's for 769×769: images of 2049×1025 scaled by 0.5 to 2, align_corners, sliding
 windows 769/513; 80k steps of 8 images; SGD with momentum 0.9 and weight decay 5e-4 on everything,
 0.01 → 1e-4, poly power 0.9; batch norm over the global batch. The neck is the literal one (no
-reduction, Φ 2048 → 2048), 83.9 M parameters of its own. Not run to the end by us.
+reduction, Φ 2048 → 2048), 83.9 M parameters of its own. Computed in bfloat16 with float32
+parameters, statistics and loss (`--model.dtype float32` for all of it). Not run to the end by us.
 """
 
 from sdnjax.data.data_settings import Data
@@ -26,7 +27,9 @@ from sdnjax.training.optimizer import Optimizer
 def config() -> Experiment:
     return Experiment(
         name="cityscapes_fcn_r50_sdn",
-        model=Model(name="fcn_r50-d8", neck=Neck(operator="sdc"), align_corners=True),
+        model=Model(
+            name="fcn_r50-d8", dtype="bfloat16", neck=Neck(operator="sdc"), align_corners=True
+        ),
         data=Data(name="cityscapes", crop_size=(769, 769), base_size=(2049, 1025)),
         optimizer=Optimizer(kind="sgd", learning_rate=0.01, end_learning_rate=1e-4, power=0.9),
         evaluation=protocol("cityscapes_slide769"),

@@ -11,7 +11,8 @@ give 74.52 / 76.08). The first command starts from ImageNet weights, as the pape
 
 Recipe: mmsegmentation's for crops of 512×1024 out of 2048×1024 scaled by 0.5 to 2, whole images in
 evaluation (a choice: the paper names neither); 80k steps of 8 images; SGD as in
-`cityscapes_fcn_r50_sdn.py`. Not run to the end by us.
+`cityscapes_fcn_r50_sdn.py`. Computed in bfloat16 with float32 parameters, statistics and loss
+(`--model.dtype float32` for all of it). Not run to the end by us.
 """
 
 from sdnjax.data.data_settings import Data
@@ -24,7 +25,7 @@ from sdnjax.training.optimizer import Optimizer
 def config() -> Experiment:
     return Experiment(
         name="cityscapes_fpn_r50_sdn",
-        model=Model(name="fpn_r50", neck=Neck(operator="sdc")),
+        model=Model(name="fpn_r50", dtype="bfloat16", neck=Neck(operator="sdc")),
         data=Data(name="cityscapes", crop_size=(512, 1024), base_size=(2048, 1024)),
         optimizer=Optimizer(kind="sgd", learning_rate=0.01, end_learning_rate=1e-4, power=0.9),
         evaluation=protocol("cityscapes"),

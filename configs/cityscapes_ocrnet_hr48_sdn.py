@@ -15,7 +15,8 @@ mIoU 81.9 → 82.8. Table 3(a) replaces the operator (F at 1 px: `--model.neck.o
 Recipe: crops of 512×1024 out of 2048×1024 scaled by 0.5 to 2; 80k steps of 8 images; SGD with
 momentum 0.9 and weight decay 5e-4, 0.01 → 1e-4, poly power 0.9; auxiliary loss 0.4. Crop, steps and
 the place of the necks (the four branches before they are joined) are choices: the paper is silent.
-Not run to the end by us.
+Computed in bfloat16 with float32 parameters, statistics and loss (`--model.dtype float32` for all
+of it). Not run to the end by us.
 """
 
 from sdnjax.data.data_settings import Data
@@ -28,7 +29,7 @@ from sdnjax.training.optimizer import Optimizer
 def config() -> Experiment:
     return Experiment(
         name="cityscapes_ocrnet_hr48_sdn",
-        model=Model(name="ocrnet_hr48", neck=Neck(operator="sdc")),
+        model=Model(name="ocrnet_hr48", dtype="bfloat16", neck=Neck(operator="sdc")),
         data=Data(name="cityscapes", crop_size=(512, 1024), base_size=(2048, 1024)),
         optimizer=Optimizer(kind="sgd", learning_rate=0.01, end_learning_rate=1e-4, power=0.9),
         evaluation=protocol("cityscapes"),

@@ -11,7 +11,8 @@ from ImageNet-21k weights, as the paper does (AugReg's file).
 
 Recipe: crops of 768×768 out of 2048×1024 scaled by 0.5 to 2 and windows of 768, the official
 Segmenter's; values brought to -1…1; 80k steps of 8 images; AdamW without weight decay, 6e-5 → 0,
-poly power 1. Not run to the end by us.
+poly power 1. Computed in bfloat16 with float32 parameters, statistics and loss (`--model.dtype
+float32` for all of it). Not run to the end by us.
 """
 
 from sdnjax.data.data_settings import Data
@@ -24,7 +25,7 @@ from sdnjax.training.optimizer import Optimizer
 def config() -> Experiment:
     return Experiment(
         name="cityscapes_segmenter_vitb_sdn",
-        model=Model(name="segmenter_vit-b_mask", neck=Neck(operator="sdc")),
+        model=Model(name="segmenter_vit-b_mask", dtype="bfloat16", neck=Neck(operator="sdc")),
         data=Data(
             name="cityscapes",
             crop_size=(768, 768),

@@ -17,9 +17,11 @@ from sdnjax.errors import InputError
 from sdnjax.inference.protocols import Evaluation, evaluation_record
 from sdnjax.losses import CrossEntropy, Objective
 from sdnjax.models import Model, Neck
+from sdnjax.models.blocks import is_block
 from sdnjax.ops import augment_batch
 from sdnjax.recipe import Recipe, own_losses
 from sdnjax.settings import check_types, from_dict, setting
+from sdnjax.training.calls import Remat
 from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import StateSharding, replicate
 
@@ -69,6 +71,17 @@ class Experiment:
         "but batch norm sees one part at a time",
         least=1,
     )
+    batch_norm_images: int | None = setting(
+        None,
+        "images that a batch norm takes its statistics of in training, such as those of one "
+        "device; none: the whole batch, or part of it (accumulate)",
+        least=1,
+    )
+    remat: Literal["none", "blocks"] | Remat = setting(
+        "none",
+        "what is computed again in the backward pass instead of being kept, for less memory: the "
+        "blocks of backbones, or the modules for which a function of your own is true",
+    )
     ema_decay: float | None = setting(
         None,
         "decay of a running average of the parameters, such as 0.999, which is what is evaluated, "
@@ -103,6 +116,12 @@ class Experiment:
         least=1,
     )
     log_every: int = setting(10, "steps between lines of metrics", run_only=True, least=1)
+    profile: tuple[int, int] | None = setting(
+        None,
+        "first and last step of which a profiler trace is written to WORKDIR/profile, such as "
+        "20,25; none: of none",
+        run_only=True,
+    )
     tensorboard: bool = setting(True, "also write TensorBoard event files", run_only=True)
 
     code: Path | None = dataclasses.field(default=None, compare=False, repr=False)
@@ -114,11 +133,7 @@ class Experiment:
             raise InputError("losses is empty: name at least one, or none for the network's own")
         if self.stop_after is not None and not (self.keep_best and self.evaluate_every):
             raise InputError("stop_after needs keep_best and evaluate_every, which make it count")
-        if self.batch_size % self.accumulate:
-            raise InputError(
-                f"batch_size {self.batch_size} does not divide into {self.accumulate} parts "
-                "(accumulate)"
-            )
+        self._check_numbers()
         if self.keep_best and self.data.val_split is None:
             raise InputError("keep_best needs a validation: data.val_split is none")
         if self.evaluate_every and self.data.val_split is None:
@@ -137,6 +152,24 @@ class Experiment:
             raise InputError(
                 f"data.superpixels is {self.data.superpixels}, but model.context.segments, which "
                 f"bounds their number, is {segments}"
+            )
+
+    def _check_numbers(self) -> None:
+        """InputError for numbers that do not fit each other."""
+        if self.profile is not None and not 1 <= self.profile[0] <= self.profile[1] <= self.steps:
+            raise InputError(
+                f"profile is {self.profile}: name the first and the last step, from 1 to "
+                f"{self.steps} (steps)"
+            )
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"batch_size {self.batch_size} does not divide into {self.accumulate} parts "
+                "(accumulate)"
+            )
+        if self.batch_size // self.accumulate % (self.batch_norm_images or 1):
+            raise InputError(
+                f"batch_norm_images {self.batch_norm_images} does not divide "
+                f"{self.batch_size // self.accumulate} images (batch_size / accumulate)"
             )
         warmup = getattr(self.optimizer, "warmup_steps", 0)
         if warmup >= self.steps > 0 and isinstance(self.optimizer, Optimizer):
@@ -180,6 +213,12 @@ class Experiment:
             )
         return network
 
+    @property
+    def scaled_optimizer(self) -> Optimizer | OptimizerFunction:
+        """The optimizer with the rates for this batch size."""
+        found = self.optimizer
+        return found.for_batch(self.batch_size) if isinstance(found, Optimizer) else found
+
     def resolved(self) -> Experiment:
         """The same with `losses` spelled out: what a work directory records."""
         if self.losses is not None:
@@ -195,7 +234,7 @@ class Experiment:
         augment have to know.
         """
         network = self.network(num_classes, dtype)
-        data, optimizer = self.data, self.optimizer
+        data, optimizer = self.data, self.scaled_optimizer
         augment = None
         if data.augment_on == "device":
             augment = functools.partial(
@@ -227,6 +266,10 @@ class Experiment:
             rules=optimizer.rules if isinstance(optimizer, Optimizer) else (),
             micro_batches=self.accumulate,
             ema_decay=self.ema_decay,
+            batch_norm_images=self.batch_norm_images,
+            remat={"none": None, "blocks": is_block}.get(self.remat)
+            if isinstance(self.remat, str)
+            else self.remat,
         )
 
 

@@ -30,6 +30,7 @@ from sdnjax.losses import (
 from sdnjax.models import MaskClassifier, SegFixNet
 from sdnjax.models.inputs import abstract_inputs, blank_inputs, inputs_of
 from sdnjax.ops.normalization import Normalization
+from sdnjax.training.calls import Calls, Remat
 from sdnjax.training.parameter_rules import ParameterRule, keeps_statistics
 from sdnjax.training.sharding import StateSharding, replicate, shardings_of
 from sdnjax.training.state import TrainState, create_state
@@ -53,6 +54,7 @@ class Recipe:
       rules: those that the optimizer follows; batch norms of a frozen part are frozen too.
       micro_batches: parts that a batch is divided into, one after the other.
       ema_decay: of the average of the parameters in the state, or None for none.
+      batch_norm_images, remat: see `Calls`.
     """
 
     network: nn.Module
@@ -67,6 +69,8 @@ class Recipe:
     rules: tuple[ParameterRule, ...] = ()
     micro_batches: int = 1
     ema_decay: float | None = None
+    batch_norm_images: int | None = None
+    remat: Remat | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -91,7 +95,9 @@ class Recipe:
             seed=self.seed,
             normalization=self.normalization,
             augment=self.augment,
-            frozen=functools.partial(keeps_statistics, self.rules),
+            calls=Calls(
+                functools.partial(keeps_statistics, self.rules), self.batch_norm_images, self.remat
+            ),
             constants=lambda: self.constants,
             micro_batches=self.micro_batches,
             ema_decay=self.ema_decay,

@@ -47,6 +47,7 @@ from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.optimizer import learning_rate_of
 from sdnjax.training.parameter_rules import groups
+from sdnjax.training.profiling import TracedStep
 from sdnjax.training.sharding import data_mesh
 from sdnjax.training.state import TrainState
 from sdnjax.training.stopping import Stop
@@ -132,13 +133,16 @@ def _train(
     log = None
     if jax.process_index() == 0:
         log = MetricsLog(workdir, start_step=start, tensorboard=experiment.tensorboard)
+    step, traced = recipe.compiled_step(mesh), None
+    if experiment.profile is not None and jax.process_index() == 0:
+        step = traced = TracedStep(step, start, experiment.profile, workdir / "profile", report)
     checkpoints = CheckpointWriter(
         workdir / "checkpoints", experiment.keep_checkpoints, describe_run(experiment, space)
     )
     try:
         state = fit(
             state,
-            recipe.compiled_step(mesh),
+            step,
             batches,
             mesh=mesh,
             steps=experiment.steps,
@@ -150,12 +154,14 @@ def _train(
             log_every=experiment.log_every,
             report=report,
             explain=functools.partial(explain_waiting, data=experiment.data),
-            learning_rate=learning_rate_of(experiment.optimizer, experiment.steps),
+            learning_rate=learning_rate_of(experiment.scaled_optimizer, experiment.steps),
             enough=lambda: best is not None and best.enough,
             evaluated=_is_validated(workdir, start),
             stop=stop,
         )
     finally:
+        if traced is not None:
+            traced.close()
         batches.close()
         checkpoints.close()
         if best is not None:
@@ -278,9 +284,8 @@ def _is_validated(workdir: Path, step: int) -> bool:
 def _longer(experiment: Experiment, steps_before: int, start: int) -> str:
     """What another number of steps does to a run in its middle."""
     said = f"steps was {steps_before}, now {experiment.steps}"
-    old, new = (
-        learning_rate_of(experiment.optimizer, steps) for steps in (steps_before, experiment.steps)
-    )
+    optimizer = experiment.scaled_optimizer
+    old, new = (learning_rate_of(optimizer, steps) for steps in (steps_before, experiment.steps))
     if old is None or new is None:
         return said
     return f"{said}: the learning rate at step {start} is {new(start):.3g}, it was {old(start):.3g}"

@@ -6,6 +6,7 @@ runs.json        each start of it: when, command, versions, devices, git commit
 metrics.jsonl    one line per logged step and per validation
 checkpoints/     see sdnjax.training.checkpoints
 best/            the checkpoint with the best score, and the scores of all validations
+profile/         a profiler trace of chosen steps
 tensorboard/     the same metrics as event files
 evaluation/      what eval.py wrote
 predictions/     what predict.py wrote
@@ -44,7 +45,10 @@ from sdnjax.settings import differences, own_objects, to_dict
 from sdnjax.training.checkpoints import finished_steps
 
 _LOCK = ".lock"
-_OURS = ("config.json", "code", "runs.json", "metrics.jsonl", "checkpoints", "best", "tensorboard")
+_OURS = (
+    *("config.json", "code", "runs.json", "metrics.jsonl"),
+    *("checkpoints", "best", "profile", "tensorboard"),
+)
 
 
 @contextlib.contextmanager

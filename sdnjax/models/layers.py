@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sdnjax.errors import InputError
+from sdnjax.models.linear import Conv
+
 Dtype = Any
 
 # PyTorch's and mmseg's `kaiming_normal_(mode="fan_out")`.
@@ -40,14 +43,14 @@ def conv(
     kernel_init: nn.initializers.Initializer = kaiming_normal,
     bias_init: nn.initializers.Initializer = nn.initializers.zeros,
     name: str | None = None,
-) -> nn.Conv:
+) -> Conv:
     """A square convolution padded by `dilation · (kernel_size // 2)` on every side.
 
     Flax's "SAME" pads one side only at stride 2, which shifts features by a pixel against
     PyTorch's.
     """
     pad = dilation * (kernel_size // 2)
-    return nn.Conv(
+    return Conv(
         features,
         (kernel_size, kernel_size),
         strides=stride,
@@ -66,39 +69,53 @@ class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running statistics.
 
     Under a data-parallel `jit` the means run over the global batch, which is what other
-    frameworks call synchronised batch norm. Statistics are computed in float32 (float64 for
-    float64); the running variance is the unbiased one, n/(n−1) times the batch's, and
-    `running ← momentum · running + (1 − momentum) · batch` (PyTorch's momentum is 1 − ours).
+    frameworks call synchronised batch norm; with `images` they run over so many consecutive
+    images each, and the running statistics follow the means of these. Statistics are computed in
+    float32 (float64 for float64); the running variance is the unbiased one, n/(n−1) times the
+    batch's, and `running ← momentum · running + (1 − momentum) · batch` (PyTorch's momentum is
+    1 − ours).
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        channels = x.shape[-1]
+    def __call__(self, x: jax.Array, *, train: bool, images: int | None = None) -> jax.Array:
+        channels, shape = x.shape[-1], x.shape
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
 
         if train:
-            axes = tuple(range(x.ndim - 1))
+            groups = 1 if images is None else _groups(shape[0], images)
+            if groups > 1:  # [groups, images, …, C], so that a mean stays where its images are
+                x = x.reshape(groups, -1, *shape[1:])
+            axes = tuple(range(1 if groups > 1 else 0, x.ndim - 1))
             wide = at_least_float32(x)
             mean = jnp.mean(wide, axes)
             var = jnp.mean(jnp.square(wide - _row(mean, x.ndim)), axes)
             if not self.is_initializing():
-                n = x.size // channels
+                n = x.size // channels // groups
                 keep, new = self.momentum, 1.0 - self.momentum
-                running_mean.value = keep * running_mean.value + new * mean
-                running_var.value = keep * running_var.value + new * var * (n / max(n - 1, 1))
+                seen, spread = (jnp.mean(v, 0) if groups > 1 else v for v in (mean, var))
+                running_mean.value = keep * running_mean.value + new * seen
+                running_var.value = keep * running_var.value + new * spread * (n / max(n - 1, 1))
         else:
             mean, var = running_mean.value, running_var.value
 
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         offset = bias - mean * factor
         y = at_least_float32(x) * _row(factor, x.ndim) + _row(offset, x.ndim)
-        return y.astype(x.dtype)
+        return y.astype(x.dtype).reshape(shape)
+
+
+def _groups(batch: int, images: int) -> int:
+    if batch % images:
+        raise InputError(
+            f"batch_norm_images {images} does not divide the {batch} images that a batch norm sees"
+        )
+    return batch // images
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
@@ -106,8 +123,10 @@ def at_least_float32(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _row(vector: jax.Array, ndim: int) -> jax.Array:
-    return jnp.expand_dims(vector, tuple(range(ndim - 1)))
+def _row(vectors: jax.Array, ndim: int) -> jax.Array:
+    """`[C]` or `[groups, C]` with axes of 1 before C, `ndim` in all."""
+    first = vectors.ndim - 1
+    return jnp.expand_dims(vectors, tuple(range(first, ndim - 1)))
 
 
 class ConvBNReLU(nn.Module):

@@ -8,6 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from sdnjax.models.layers import Dtype, at_least_float32
+from sdnjax.models.linear import Conv, Dense
 
 # PyTorch's `trunc_normal_(std=0.02)`, whose cut at ±2 is a hundred deviations out.
 normal_002 = nn.initializers.normal(0.02)
@@ -33,9 +34,9 @@ class LayerNorm(nn.Module):
 
 def dense(
     features: int, *, bias: bool = True, dtype: Dtype = jnp.float32, name: str | None = None
-) -> nn.Dense:
+) -> Dense:
     """A linear layer, initialised as transformers are: N(0, 0.02), bias 0."""
-    return nn.Dense(features, use_bias=bias, dtype=dtype, kernel_init=normal_002, name=name)
+    return Dense(features, use_bias=bias, dtype=dtype, kernel_init=normal_002, name=name)
 
 
 def drop_path(x: jax.Array, rate: float, *, train: bool) -> jax.Array:
@@ -161,7 +162,7 @@ class PatchEmbedding(nn.Module):
         _, h, w, _ = x.shape
         x = jnp.pad(x, ((0, 0), (0, -h % self.size), (0, -w % self.size), (0, 0)))
         # Without padding of its own: `conv` pads by half the kernel.
-        layer = nn.Conv(
+        layer = Conv(
             self.features,
             (self.size, self.size),
             strides=self.size,

@@ -12,13 +12,12 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
-from sdnjax.errors import InputError
 from sdnjax.losses import Mean, Objective
 from sdnjax.losses.objective import Means, means_of
 from sdnjax.models.inputs import inputs_of, select_inputs
-from sdnjax.models.layers import BatchNorm
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.normalization import Normalization
+from sdnjax.training.calls import PLAIN, Calls
 from sdnjax.training.parts import Parts, gradient_in_parts
 from sdnjax.training.sharding import on_every_device, replicated, split_by_batch
 from sdnjax.training.state import TrainState, averaged
@@ -37,7 +36,7 @@ def make_train_step(
     seed: int,
     normalization: Normalization,
     augment: Callable[[Batch], Batch] | None = None,
-    frozen: Callable[[str], bool] = lambda path: False,
+    calls: Calls = PLAIN,
     constants: Callable[[], Sequence[Any] | None] = lambda: None,
     micro_batches: int = 1,
     ema_decay: float | None = None,
@@ -50,7 +49,7 @@ def make_train_step(
     Metrics are scalars: `loss`, `loss_NAME` for each term of the losses, `gradient_norm`,
     `pixel_accuracy` (of the training crops, void left out).
 
-    `frozen` tells of a batch norm's path whether it uses its running statistics and keeps them.
+    `calls` says what differs from a plain call of the network: frozen batch norms and the like.
     `constants` returns those of the losses (`sdnjax.losses.constants_of`). The step may also be
     given them, as its third argument, which `compile_step` does: a program that is compiled of
     two holds them itself, however large.
@@ -74,7 +73,7 @@ def make_train_step(
             params: Any, batch_stats: Any, batch: Batch, dropout: jax.Array
         ) -> tuple[Means, Mean, Any]:
             """The losses' terms, the pixel accuracy, and the statistics of batch norm after it."""
-            with nn.intercept_methods(functools.partial(_freeze, frozen)):
+            with calls.intercepted():
                 outputs, changed = apply(
                     {"params": params, "batch_stats": batch_stats},
                     batch["image"],
@@ -102,29 +101,6 @@ def make_train_step(
         return state, {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics}
 
     return step
-
-
-def _freeze(
-    frozen: Callable[[str], bool],
-    call: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    keywords: dict[str, Any],
-    context: nn.module.InterceptorContext,
-) -> Any:
-    """Calls a method, that of a frozen batch norm as in evaluation."""
-    module = context.module
-    if isinstance(module, BatchNorm) and frozen("/".join(module.path)):
-        keywords = {**keywords, "train": False}
-    elif isinstance(module, nn.BatchNorm) and frozen("/".join(module.path)):
-        if module.use_running_average is False:  # it would take no other word for it
-            raise InputError(
-                f"{'/'.join(module.path)} is frozen, but Flax's BatchNorm(use_running_average=…) "
-                "trains: pass use_running_average when it is called, or use "
-                "sdnjax.models.layers.BatchNorm"
-            )
-        if module.use_running_average is None:
-            arguments, keywords = arguments[:1], {**keywords, "use_running_average": True}
-    return call(*arguments, **keywords)
 
 
 def compile_step(

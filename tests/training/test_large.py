@@ -1,6 +1,8 @@
 """What large training needs: batches in parts, an average of the parameters, a state in shares."""
 
 import dataclasses
+import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +11,17 @@ import optax
 import pytest
 from flax import linen as nn
 
+from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.losses import CrossEntropy, Dice, Ohem
 from sdnjax.models import Model
+from sdnjax.models.backbones.resnet import ResNet
+from sdnjax.models.decoders.fcn import FCNHead
+from sdnjax.models.encoder_decoder import EncoderDecoder
+from sdnjax.models.layers import BatchNorm, Classifier, EqualPartial, conv
+from sdnjax.models.necks.sdn import SDN, SDNNeck
+from sdnjax.models.transformer import dense
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
     find_checkpoint,
@@ -20,7 +29,9 @@ from sdnjax.training.checkpoints import (
     restore_state,
 )
 from sdnjax.training.optimizer import Optimizer, make_optimizer, schedule_of
-from sdnjax.training.sharding import data_mesh, fully_sharded, to_global
+from sdnjax.training.parameter_rules import ParameterRule
+from sdnjax.training.profiling import TracedStep
+from sdnjax.training.sharding import data_mesh, fully_sharded, split_by_batch, to_global
 from tests.training.test_checkpoints import abstract, assert_same
 from tests.training.test_step import mesh_of
 from tests.training.tiny import Tiny, batch_of, recipe_of
@@ -180,6 +191,16 @@ def test_schedules():
     wanted = [0.02 + 0.18 * (1 + np.cos(np.pi * t / 100)) / 2 for t in (0, 25, 50, 100)]
     assert found == pytest.approx(wanted)
     assert "power" in cosine.unused() and "end_learning_rate" in constant.unused()
+    step = Optimizer(
+        schedule="step", learning_rate=0.2, milestones=(30, 60), step_factor=0.5, warmup_steps=10
+    )
+    found = [float(schedule_of(step, steps)(t)) for t in (5, 10, 29, 30, 59, 60, 99)]
+    assert found == pytest.approx([0.1, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05])
+    assert {"power", "end_learning_rate"} <= step.unused().keys()
+    assert {"milestones", "step_factor"} <= cosine.unused().keys()
+    for wrong in ((30, 20), (5,), ()):
+        with pytest.raises(InputError, match=r"optimizer\.(milestones|schedule)"):
+            Optimizer(schedule="step", milestones=wrong, warmup_steps=10)
     # It is what the optimizer follows.
     params = {"w": jnp.ones(())}
     optimizer = make_optimizer(dataclasses.replace(cosine, weight_decay=0.0, momentum=0.0), steps)
@@ -190,6 +211,60 @@ def test_schedules():
     assert isinstance(optimizer, optax.GradientTransformation)
 
 
+def test_lars_and_lamb_by_hand(x64):
+    """Kernels by the ratio of norms, one-dimensional leaves as by SGD and Adam; NumPy, float64."""
+    rng = np.random.default_rng(5)
+    params = {"kernel": rng.normal(size=(3, 4)), "bias": rng.normal(size=(4,))}
+    grads = [jax.tree.map(lambda x: rng.normal(size=x.shape), params) for _ in range(3)]
+    shared = {"learning_rate": 0.3, "schedule": "constant", "weight_decay": 0.01}
+    for kind in ("lars", "lamb"):
+        config = Optimizer(kind=kind, trust=0.02, **shared)
+        optimizer = make_optimizer(config, 10)
+        found, expected = dict(params), dict(params)
+        state = optimizer.init(found)
+        m, v = ({k: np.zeros_like(x) for k, x in params.items()} for _ in "mv")
+        for t, gradient in enumerate(grads, start=1):
+            updates, state = optimizer.update(gradient, state, found)
+            found = optax.apply_updates(found, updates)
+            for name, w in expected.items():
+                g = np.asarray(gradient[name])
+                if kind == "lars":
+                    g = g + 0.01 * w
+                    if w.ndim > 1:
+                        g = g * 0.02 * np.linalg.norm(w) / np.linalg.norm(g)
+                    m[name] = 0.9 * m[name] + 0.3 * g
+                    expected[name] = w - m[name]
+                else:
+                    m[name] = 0.9 * m[name] + 0.1 * g
+                    v[name] = 0.999 * v[name] + 0.001 * g * g
+                    root = np.sqrt(v[name] / (1 - 0.999**t)) + 1e-8
+                    u = m[name] / (1 - 0.9**t) / root + 0.01 * w
+                    if w.ndim > 1:
+                        u = u * np.linalg.norm(w) / np.linalg.norm(u)
+                    expected[name] = w - 0.3 * u
+        for name, value in found.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-7, err_msg=kind)
+    assert {"b1", "b2"} <= Optimizer(kind="lars").unused().keys()
+    assert {"momentum", "trust"} <= Optimizer(kind="lamb").unused().keys()
+
+
+def test_rates_for_a_batch_size():
+    """In proportion for SGD and LARS, by the root for Adam and LAMB; in the recipe and the log."""
+    for kind, factor in (("sgd", 4), ("lars", 4), ("adamw", 2), ("lamb", 2)):
+        optimizer = Optimizer(kind=kind, learning_rate=0.1, reference_batch=16)
+        scaled = Experiment(batch_size=64, optimizer=optimizer).scaled_optimizer
+        assert scaled.learning_rate == pytest.approx(0.1 * factor), kind
+        assert scaled.end_learning_rate == pytest.approx(1e-4 * factor), kind
+    plain = Experiment(batch_size=64, optimizer=Optimizer(learning_rate=0.1))
+    assert plain.scaled_optimizer.learning_rate == 0.1
+    # What the built optimizer does, not only what the setting says.
+    sgd = Optimizer(learning_rate=0.1, weight_decay=0.0, momentum=0.0, reference_batch=16)
+    built = Experiment(batch_size=64, optimizer=sgd).build(3).optimizer
+    params = {"w": jnp.ones(())}
+    updates, _ = built.update({"w": jnp.ones(())}, built.init(params), params)
+    assert float(updates["w"]) == pytest.approx(-0.4)
+
+
 def test_settings_reach_the_recipe():
     own = Experiment(model=Model(), accumulate=2, ema_decay=0.9, state_sharding=fully_sharded)
     recipe = own.build(3)
@@ -197,3 +272,186 @@ def test_settings_reach_the_recipe():
     assert recipe.state_sharding is fully_sharded
     assert recipe.abstract_state().average is not None
     assert Experiment(model=Model()).build(3).abstract_state().average is None
+
+
+def small(num_classes, *, dropout=0.1, dtype=jnp.float32):
+    """A ResNet of two blocks, an SDN neck and an FCN head."""
+    return EncoderDecoder(
+        backbone=ResNet(18, output_stride=8, blocks=(1, 1, 0, 0), dtype=dtype),
+        neck=SDNNeck(EqualPartial(SDN, reduction=8, dtype=dtype)),
+        decoder=FCNHead(channels=16, dtype=dtype),
+        classifier=Classifier(num_classes, dropout, dtype),
+    )
+
+
+@functools.cache
+def trained(devices, *, model=small, steps=20, rules=(), **changes):
+    """The state and the losses of a small network of the library."""
+    recipe = Experiment(
+        model=model,
+        data=Data(crop_size=(17, 17)),
+        batch_size=8,
+        optimizer=Optimizer(learning_rate=0.005, rules=rules),
+        steps=20,
+        **changes,
+    ).build(3)
+    mesh = mesh_of(devices)
+    state, step = recipe.new_state(mesh), recipe.compiled_step(mesh)
+    rng, losses = np.random.default_rng(0), []
+    for _ in range(steps):
+        label = rng.integers(0, 3, (8, 17, 17)).astype(np.int32)
+        noise = rng.normal(size=(8, 17, 17, 3)).astype(np.float32)
+        noise *= np.linspace(0.2, 3, 8, dtype=np.float32)[:, None, None, None]  # images differ
+        given = {"image": np.eye(3, dtype=np.float32)[label] + noise, "label": label}
+        state, metrics = step(state, to_global(given, mesh))
+        losses.append(float(metrics["loss"]))
+    return state, np.array(losses)
+
+
+STATISTICS_HELD = (ParameterRule("", frozen_statistics=True),)
+
+
+def without_dropout(num_classes):
+    return small(num_classes, dropout=0.0).clone(neck=None)
+
+
+def test_twenty_steps_are_the_same_however_they_are_computed():
+    """In float32, on one device, eight, with blocks computed again, and with a state in shares."""
+    _, one = trained(1)
+    assert one[-1] < one[0]
+    ways = {
+        "remat": (1, {"remat": "blocks"}),
+        "eight devices": (8, {"remat": "blocks", "state_sharding": fully_sharded}),
+    }
+    for way, (devices, changes) in ways.items():
+        _, found = trained(devices, **changes)
+        np.testing.assert_allclose(found, one, rtol=1e-5, err_msg=way)
+
+
+@pytest.mark.slow
+def test_twenty_steps_in_parts_are_those_of_the_whole():
+    """Where neither dropout nor batch norm sees the parts."""
+    options = {"model": without_dropout, "rules": STATISTICS_HELD}
+    _, one = trained(1, **options)
+    _, parts = trained(1, accumulate=4, **options)
+    np.testing.assert_allclose(parts, one, rtol=1e-5)
+
+
+def test_what_is_computed_again_is_not_kept():
+    """The residuals between the passes: a number for each block, dropout and statistics as ever."""
+
+    def kept(remat):
+        recipe = Experiment(model=small, data=Data(crop_size=(65, 65)), remat=remat).build(3)
+        batch = {
+            "image": jax.ShapeDtypeStruct((8, 65, 65, 3), jnp.float32),
+            "label": jax.ShapeDtypeStruct((8, 65, 65), jnp.int32),
+        }
+        jaxpr = jax.make_jaxpr(recipe.step)(recipe.abstract_state(), batch)
+        return str(jaxpr).count("remat"), jaxpr
+
+    assert kept("none")[0] == 0
+    assert kept("blocks")[0] >= 2
+    only_layer1 = kept(lambda module: module.name == "layer1_0")[0]
+    assert 0 < only_layer1 < kept("blocks")[0]
+
+
+def test_batch_norm_of_groups_is_that_of_each_group():
+    norm = BatchNorm()
+    x = jnp.asarray(np.random.default_rng(0).normal(2, 3, (6, 5, 4, 3)), jnp.float32)
+    variables = norm.init(jax.random.key(0), x, train=True)
+    y, after = norm.apply(variables, x, train=True, images=2, mutable="batch_stats")
+    of_groups = [
+        norm.apply(variables, x[i : i + 2], train=True, mutable="batch_stats") for i in (0, 2, 4)
+    ]
+    np.testing.assert_allclose(y, jnp.concatenate([one for one, _ in of_groups]), rtol=1e-5)
+    for name in ("mean", "var"):
+        mean = sum(stats["batch_stats"][name] for _, stats in of_groups) / 3
+        np.testing.assert_allclose(after["batch_stats"][name], mean, rtol=1e-5)
+    whole, _ = norm.apply(variables, x, train=True, images=6, mutable="batch_stats")
+    plain, _ = norm.apply(variables, x, train=True, mutable="batch_stats")
+    np.testing.assert_array_equal(whole, plain)
+    with pytest.raises(InputError, match="batch_norm_images 4 does not divide the 6 images"):
+        norm.apply(variables, x, train=True, images=4, mutable="batch_stats")
+
+
+def test_batch_norm_images_reach_every_batch_norm_of_a_step():
+    """On eight devices, an image each, as by hand; and the whole batch is another result."""
+    _, whole = trained(1)
+    _, one = trained(1, steps=3, batch_norm_images=1)
+    _, eight = trained(8, steps=3, batch_norm_images=1)
+    np.testing.assert_allclose(eight, one, rtol=1e-5)
+    assert not np.allclose(one, whole[:3], rtol=1e-4)
+    with pytest.raises(InputError, match="batch_norm_images 3 does not divide 8 images"):
+        Experiment(batch_size=8, batch_norm_images=3)
+    with pytest.raises(InputError, match="batch_norm_images 4 does not divide 2 images"):
+        Experiment(batch_size=8, accumulate=4, batch_norm_images=4)
+
+
+def narrow(num_classes):
+    return small(num_classes, dtype=jnp.bfloat16)
+
+
+def test_bfloat16_follows_float32_and_devices_agree():
+    """Parameters, statistics and gradients stay float32; losses stay within two percent."""
+    _, wide = trained(1)
+    held, half = trained(1, model=narrow)
+    np.testing.assert_allclose(half, wide, rtol=0.02)
+    assert not np.array_equal(half, wide)
+    kept = jax.tree.leaves((held.params, held.batch_stats, held.opt_state))
+    assert {x.dtype.name for x in kept} <= {"float32", "int32"}
+    _, eight = trained(8, model=narrow)
+    np.testing.assert_allclose(eight, half, rtol=0.02)
+
+
+def test_gradients_of_16_bits_are_summed_in_float32():
+    """Of a kernel products are rounded on each device, their sum is not; of a bias nothing is."""
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(8, 6, 5, 4)), jnp.bfloat16)
+    for layer in (conv(3, 3, bias=True, dtype=jnp.bfloat16), dense(3, dtype=jnp.bfloat16)):
+        params = layer.init(jax.random.key(0), x)
+
+        def gradient(params, x, layer=layer):
+            def loss(params):
+                y = layer.apply(params, x)
+                assert y.dtype == jnp.bfloat16
+                return jnp.sum(jnp.sin(y.astype(jnp.float32)))
+
+            return jax.grad(loss)(params)["params"]
+
+        shape = ",".join(map(str, params["params"]["kernel"].shape))
+        one = jax.jit(gradient)(params, x)
+        mesh = mesh_of(8)
+        with jax.set_mesh(mesh):
+            found = jax.jit(gradient)(params, jax.device_put(x, split_by_batch(mesh)))
+            program = str(jax.make_jaxpr(gradient)(params, x))
+        assert re.search(rf"f32\[{shape}\] = psum", program), program
+        for name in ("kernel", "bias"):
+            assert found[name].dtype == jnp.float32
+            np.testing.assert_allclose(found[name], one[name], rtol=0.02, atol=0.05)
+
+
+def test_a_trace_of_chosen_steps(tmp_path):
+    """Files are there for the steps that were asked for, and the trace ends with the run."""
+    lines, calls = [], []
+
+    def step(*arguments):
+        calls.append(arguments)
+        return jnp.zeros(())
+
+    traced = TracedStep(step, 0, (2, 3), tmp_path / "profile", lines.append)
+    traced("state", "batch")
+    assert not (tmp_path / "profile").exists()
+    traced("state", "batch")
+    assert not lines
+    traced("state", "batch")
+    assert "up to step 3" in lines[0] and list((tmp_path / "profile").rglob("*.xplane.pb"))
+    traced("state", "batch")
+    traced.close()
+    assert len(lines) == 1 and calls == [("state", "batch")] * 4
+    cut = TracedStep(step, 4, (5, 9), tmp_path / "cut", lines.append)
+    cut()
+    cut.close()
+    assert "up to step 5" in lines[1] and list((tmp_path / "cut").rglob("*.xplane.pb"))
+    TracedStep(step, 5, (5, 9), tmp_path / "late", lines.append)()
+    assert "step 5 is done already" in lines[2] and not (tmp_path / "late").exists()
+    with pytest.raises(InputError, match=r"profile is \(3, 99\): .* from 1 to 10"):
+        Experiment(steps=10, profile=(3, 99))

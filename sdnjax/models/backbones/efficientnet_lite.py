@@ -19,6 +19,7 @@ from sdnjax.models.layers import (
     kaiming_normal,
     stage_outputs,
 )
+from sdnjax.models.linear import Conv, Dense
 
 
 class Group(NamedTuple):
@@ -54,7 +55,7 @@ def _conv_bn(
     dtype: Dtype,
 ) -> jax.Array:
     """TensorFlow's padding: at stride 2, an even size is padded on the far side alone."""
-    x = nn.Conv(
+    x = Conv(
         features,
         (kernel_size, kernel_size),
         strides=stride,
@@ -151,6 +152,6 @@ class EfficientNetLiteClassifier(nn.Module):
         x = _conv_bn(stages[-1], 1280, 1, "head", train=train, dtype=self.dtype)
         feature = jnp.mean(nn.relu6(x), (1, 2))
         x = nn.Dropout(self.dropout, deterministic=not train)(feature)
-        scores = nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x)
+        scores = Dense(self.num_classes, dtype=self.dtype, name="fc")(x)
         named = stage_outputs(stages, "stage")
         return {"logits": at_least_float32(scores), "feature": feature, **named}

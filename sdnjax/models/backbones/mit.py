@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from sdnjax.errors import InputError
 from sdnjax.models.layers import Dtype, conv, kaiming_normal
+from sdnjax.models.linear import Conv
 from sdnjax.models.transformer import Attention, LayerNorm, dense, drop_path, linear_rates
 
 
@@ -64,7 +65,7 @@ class EfficientAttention(nn.Module):
         b, h, w, c = x.shape
         reduced = x
         if self.reduction > 1:
-            layer = nn.Conv(
+            layer = Conv(
                 c,
                 (self.reduction, self.reduction),
                 strides=self.reduction,
@@ -91,7 +92,7 @@ class MixFFN(nn.Module):
         width = x.shape[-1]
         hidden = self.ratio * width
         y = dense(hidden, dtype=self.dtype, name="fc1")(x)
-        depthwise = nn.Conv(
+        depthwise = Conv(
             hidden,
             (3, 3),
             padding=((1, 1), (1, 1)),

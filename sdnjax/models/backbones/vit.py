@@ -83,9 +83,10 @@ class ViT(nn.Module):
         position = resize_position_embedding(
             position, self.position_grid, (h, w), self.position_resize
         )
-        class_tokens = jnp.broadcast_to(class_token.astype(self.dtype), (b, 1, c))
+        # Spread over the images before they are rounded: their gradient is summed before it is.
+        class_tokens = jnp.broadcast_to(class_token, (b, 1, c)).astype(self.dtype)
         x = jnp.concatenate([class_tokens, x.reshape(b, h * w, c)], axis=1)
-        x = x + position.astype(self.dtype)
+        x = x + jnp.broadcast_to(position, x.shape).astype(self.dtype)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
         for i, rate in enumerate(linear_rates(self.drop_path, self.depth)):

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from sdnjax.models.layers import Dtype, at_least_float32, conv, kaiming_normal
+from sdnjax.models.linear import Conv
 from sdnjax.models.transformer import Attention, LayerNorm, dense, normal_002
 from sdnjax.ops import resize_nearest
 
@@ -128,7 +129,7 @@ class MaskFormerDecoder(nn.Module):
 
         memory = stages[-1].astype(self.dtype)
         if memory.shape[-1] != self.channels:
-            memory = nn.Conv(
+            memory = Conv(
                 self.channels,
                 (1, 1),
                 dtype=self.dtype,
@@ -139,7 +140,7 @@ class MaskFormerDecoder(nn.Module):
         memory = memory.reshape(b, h * w, c)
         positions = jnp.asarray(sine_positions(h, w, c), self.dtype)[None]
         queries = self.param("query_embedding", normal_002, (self.queries, c))
-        queries = queries.astype(self.dtype)[None]
+        queries = jnp.broadcast_to(queries, (b, *queries.shape)).astype(self.dtype)
 
         x = jnp.zeros((b, self.queries, c), self.dtype)
         found = []
@@ -147,7 +148,8 @@ class MaskFormerDecoder(nn.Module):
             layer = QueryLayer(self.heads, self.hidden, self.dropout, self.dtype, name=f"layer{i}")
             x = layer(x, queries, memory, positions, train=train)
             found.append(x)
-        x = jnp.stack(found if train else found[-1:])
+        # Images first, as everywhere: the gradient of what follows is summed over them.
+        x = jnp.stack(found if train else found[-1:], axis=1)
         x = LayerNorm(name="norm")(x)
 
         classes = dense(self.num_classes + 1, dtype=self.dtype, name="classifier")(x)
@@ -155,8 +157,8 @@ class MaskFormerDecoder(nn.Module):
             x = dense(c, dtype=self.dtype, name=f"mask_embedding{i + 1}")(x)
             x = nn.relu(x) if i < 2 else x
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        masks = jnp.einsum("lbqc,bhwc->lbqhw", x, pixels, preferred_element_type=wide)
-        return at_least_float32(classes), masks, pixels
+        masks = jnp.einsum("blqc,bhwc->lbqhw", x, pixels, preferred_element_type=wide)
+        return at_least_float32(classes.swapaxes(0, 1)), masks, pixels
 
 
 def sine_positions(h: int, w: int, channels: int) -> np.ndarray:

@@ -39,7 +39,7 @@ class MaskTransformer(nn.Module):
         b, h, w, c = x.shape
         x = dense(self.width, dtype=self.dtype, name="input_projection")(x.reshape(b, h * w, c))
         classes = self.param("class_embedding", normal_002, (1, self.num_classes, self.width))
-        classes = jnp.broadcast_to(classes.astype(self.dtype), (b, *classes.shape[1:]))
+        classes = jnp.broadcast_to(classes, (b, *classes.shape[1:])).astype(self.dtype)
         x = jnp.concatenate([x, classes], axis=1)
         for i, rate in enumerate(linear_rates(self.drop_path, self.depth)):
             block = TransformerBlock(

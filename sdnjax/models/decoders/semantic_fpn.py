@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.models.layers import ConvBNReLU, Dtype, conv
+from sdnjax.models.linear import Conv
 from sdnjax.ops import resize_bilinear, resize_nearest
 
 
@@ -21,7 +22,7 @@ class FeaturePyramid(nn.Module):
 
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-        def layer(size: int, name: str) -> nn.Conv:
+        def layer(size: int, name: str) -> Conv:
             init = nn.initializers.xavier_uniform()
             return conv(
                 self.channels, size, bias=True, dtype=self.dtype, kernel_init=init, name=name
