@@ -10,7 +10,7 @@ from flax import linen as nn
 from sdnjax.errors import InputError
 from sdnjax.models.backbones import mit, swin, vit
 from sdnjax.models.backbones.efficientnet_lite import EfficientNetLite
-from sdnjax.models.backbones.hrnet import HRNet
+from sdnjax.models.backbones.hrnet import HRNet, HRNet2x
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.deeplab import DeepLabV2Classifier, DeepLabV3PlusHead
 from sdnjax.models.decoders.fcn import FCNHead
@@ -132,7 +132,7 @@ def _hrnet(variant: str, align_corners: bool, dtype: Dtype) -> HRNet:
 
 
 def segfix(variant: str, common: Common) -> SegFixNet:
-    """SegFix on HRNetV2 as its authors have it, everything with align_corners.
+    """SegFix on HRNetV2 or HRNet2x as its authors have it, everything with align_corners.
 
     Raises: InputError for a neck, context, refinement or edge head, which it has no place for.
     """
@@ -142,7 +142,10 @@ def segfix(variant: str, common: Common) -> SegFixNet:
                 f"{part} does not fit SegFix, which predicts directions, not classes: it belongs "
                 "to the network whose labels are moved"
             )
-    backbone = _hrnet(variant, True, common.dtype)
+    if variant == "hr2x20":
+        backbone: HRNet | HRNet2x = HRNet2x(dtype=common.dtype)
+    else:
+        backbone = _hrnet(variant, True, common.dtype)
     return SegFixNet(common.num_classes, backbone, dtype=common.dtype)
 
 

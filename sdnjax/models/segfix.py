@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.errors import InputError
-from sdnjax.models.backbones.hrnet import HRNet
+from sdnjax.models.backbones.hrnet import HRNet, HRNet2x
 from sdnjax.models.layers import ConvBNReLU, Dtype, at_least_float32, conv, torch_uniform
 from sdnjax.ops import resize_bilinear
 from sdnjax.ops.offsets import DIRECTIONS, NUM_CODES
@@ -46,7 +46,7 @@ class SegFixNet(nn.Module):
     """
 
     num_classes: int
-    backbone: HRNet
+    backbone: HRNet | HRNet2x
     dtype: Dtype = jnp.float32
     align_corners: bool = True
     # What is resized here is not logits, so pictures are not to be read from a coarser output.

@@ -39,7 +39,10 @@ MODELS: dict[str, tuple[Callable[[Any, Common], nn.Module], int | str | tuple[in
     **{f"difnet_r{depth}-d8": (families.difnet, depth) for depth in (18, 34, 50, 101)},
     "difnet_r18-r50-d8": (families.difnet, (18, 50)),
     **{f"sim-deeplab_r{depth}-d8": (families.sim_deeplab, depth) for depth in (18, 34, 50, 101)},
-    **{f"segfix_{variant}": (families.segfix, variant) for variant in ("hr18s", "hr18", "hr48")},
+    **{
+        f"segfix_{variant}": (families.segfix, variant)
+        for variant in ("hr18s", "hr18", "hr48", "hr2x20")
+    },
     "maskformer_r50-d32": (families.maskformer, 50),
     "maskformer_r101-d32": (families.maskformer, 101),
     **{f"maskformer_swin-{size}": (families.maskformer, size) for size in swin.SIZES},

@@ -96,6 +96,7 @@ SOURCES = [
         marks=slow,
     ),
     pytest.param("segfix", "segfix_hr18s", (), plain, "", {}, {}, marks=slow),
+    pytest.param("segfix", "segfix_hr2x20", (), plain, "", {}, {}, marks=slow),
     pytest.param("mmseg_fpn", "fpn_r18", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_ocr", "ocrnet_hr18s", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_deeplab", "deeplabv3plus_r18-d8", (), mmseg, "", {}, {}, marks=slow),

@@ -21,12 +21,12 @@ def residual(block, x, convs):
     return F.relu(x + y)
 
 
-def exchange(w, branches):
+def exchange(w, branches, convs=2, align_corners=False):
     branches = list(branches)
     for i, x in enumerate(branches):
         b = 0
         while f"branch{i + 1}_{b}" in w:
-            x, b = residual(w[f"branch{i + 1}_{b}"], x, 2), b + 1
+            x, b = residual(w[f"branch{i + 1}_{b}"], x, convs), b + 1
         branches[i] = x
     fused = []
     for i, target in enumerate(branches):
@@ -35,8 +35,11 @@ def exchange(w, branches):
             name = f"fuse{j + 1}to{i + 1}"
             if j > i:
                 x = conv_bn(w, name, x)
-                x = F.interpolate(x, scale_factor=2 ** (j - i), mode="bilinear")
-                total = total + F.interpolate(x, target.shape[2:], mode="bilinear")
+                if not align_corners:
+                    x = F.interpolate(x, scale_factor=2 ** (j - i), mode="bilinear")
+                grid = target.shape[2:]
+                x = F.interpolate(x, grid, mode="bilinear", align_corners=align_corners)
+                total = total + x
             elif j < i:
                 for k in range(i - j):
                     x = conv_bn(w, f"{name}_{k}", x, 2)
@@ -57,6 +60,23 @@ def hrnet(w, x):
         m = 0
         while f"stage{s}_{m}" in w:
             branches, m = exchange(w[f"stage{s}_{m}"], branches), m + 1
+    return branches
+
+
+def hrnet2x(w, x):
+    """HRNet with a branch at stride 2 besides; everything with align_corners."""
+    x = w.conv_bn_relu("stem1", x, 2)
+    branches = [w.conv_bn_relu("transition1_1", x), w.conv_bn_relu("transition1_2", x, 2)]
+    branches = exchange(w["stage1_0"], branches, convs=3, align_corners=True)
+    new = w.conv_bn_relu("transition2_3", branches[1], 2)
+    branches = [w.conv_bn_relu(f"transition2_{i + 1}", branches[i]) for i in (0, 1)] + [new]
+    for s in (2, 3, 4):
+        if s > 2:
+            branches.append(w.conv_bn_relu(f"transition{s}_{s + 1}", branches[-1], 2))
+        m = 0
+        while f"stage{s}_{m}" in w:
+            branches = exchange(w[f"stage{s}_{m}"], branches, align_corners=True)
+            m += 1
     return branches
 
 

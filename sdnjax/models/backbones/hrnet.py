@@ -1,4 +1,4 @@
-"""HRNetV2 (Wang et al., 2020): four branches that keep their resolutions and exchange features."""
+"""HRNetV2 (Wang et al., 2020) and HRNet2x: branches of several resolutions exchange features."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ class ExchangeModule(nn.Module):
     A finer branch gets a coarser one by a 1×1 convolution and bilinear upsampling, a coarser
     branch a finer one by 3×3 convolutions of stride 2. `n` maps in, `n` maps of the same
     shapes out.
+
+    Attributes:
+      blocks: in a row, of each branch.
+      bottleneck: the blocks are bottlenecks of a quarter of the branch's width instead.
     """
 
     blocks: int = 4
+    bottleneck: bool = False
     align_corners: bool = False
     dtype: Dtype = jnp.float32
 
@@ -31,8 +36,9 @@ class ExchangeModule(nn.Module):
         refined = []
         for i, x in enumerate(branches, start=1):
             for b in range(self.blocks):
-                block = BasicBlock(x.shape[-1], 1, 1, self.dtype, name=f"branch{i}_{b}")
-                x = block(x, train=train)
+                kind = Bottleneck if self.bottleneck else BasicBlock
+                width = x.shape[-1] // kind.expansion
+                x = kind(width, 1, 1, self.dtype, name=f"branch{i}_{b}")(x, train=train)
             refined.append(x)
         return [self._fuse(i, refined, train) for i in range(len(refined))]
 
@@ -97,7 +103,54 @@ class HRNet(nn.Module):
             branches.append(new(coarsest, train=train))
             for m in range(modules):
                 module = ExchangeModule(
-                    self.blocks, self.align_corners, self.dtype, name=f"stage{s}_{m}"
+                    self.blocks,
+                    align_corners=self.align_corners,
+                    dtype=self.dtype,
+                    name=f"stage{s}_{m}",
+                )
+                branches = module(branches, train=train)
+        return tuple(branches)
+
+
+class HRNet2x(nn.Module):
+    """`[B, H, W, 3]` → five maps at strides 2, 4, 8, 16, 32 of W, 2W, 4W, 8W, 16W channels.
+
+    The backbone of SegFix (Yuan et al., 2020, openseg's `hrnet2x20`): HRNet with one branch more,
+    finer than the others, whose first stage has two branches of bottlenecks.
+
+    Attributes:
+      width: W, 20.
+      modules: exchange modules while there are two, three, four and five branches.
+      blocks, align_corners: as in `HRNet`.
+    """
+
+    width: int = 20
+    modules: tuple[int, int, int, int] = (1, 1, 4, 3)
+    blocks: int = 4
+    align_corners: bool = True
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
+        def layer(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
+            made = ConvBNReLU(features, 3, stride=stride, dtype=self.dtype, name=name)
+            return made(x, train=train)
+
+        x = layer(x.astype(self.dtype), 64, 2, "stem1")
+        branches = [layer(x, 128, 1, "transition1_1"), layer(x, 256, 2, "transition1_2")]
+        for s, modules in enumerate(self.modules, start=1):
+            if s > 1:
+                coarsest = branches[-1]
+                if s == 2:  # from the bottlenecks' widths to W and 2W
+                    branches = [
+                        layer(branch, self.width * 2**i, 1, f"transition2_{i + 1}")
+                        for i, branch in enumerate(branches)
+                    ]
+                name = f"transition{s}_{s + 1}"
+                branches.append(layer(coarsest, self.width * 2**s, 2, name))
+            for m in range(modules):
+                module = ExchangeModule(
+                    self.blocks, s == 1, self.align_corners, self.dtype, name=f"stage{s}_{m}"
                 )
                 branches = module(branches, train=train)
         return tuple(branches)
