@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.neighbours import accumulation_dtype, as_pair, check_name
-from sdnjax.ops.sdc import pallas_gpu, reference, xla
+from sdnjax.ops.sdc import pallas_gpu, pallas_tpu, reference, xla
 from sdnjax.ops.similarity import Similarity, similarity_maps
 
 # (u, s, kernel, *, dilation, precision) -> y; see `sdnjax.ops.sdc`.
@@ -16,6 +16,7 @@ Implementation = Callable[..., jax.Array]
 # Tried in this order; each refuses with NotImplementedError what it cannot serve.
 IMPLEMENTATIONS = {
     "pallas_gpu": pallas_gpu.semantic_difference,
+    "pallas_tpu": pallas_tpu.semantic_difference,
     "xla": xla.semantic_difference,
     "reference": reference.semantic_difference,
 }

@@ -1,0 +1,67 @@
+"""Gradient of the similarity maps: `dS_k[p] = ⟨U[p + o_k] − U[p], dY[p] W_kᵀ⟩`.
+
+Every tap's product is multiplied with the differences and summed over its channels where it is
+made. The sum over tiles of channels stays next to the core, a lane per tap.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from sdnjax.ops.sdc.pallas_tpu.blocks import LANES, Blocks, Differences, by_pixel, launch
+
+
+def map_gradient(u, dy, transposed, blocks: Blocks, *, precision=None, interpret=False):
+    """u `[B, H, W, C]`, dy `[B, H, W, N]`, transposed `[T, N, C]` → `[B, rows, taps, width]`."""
+    taps, columns, channels = transposed.shape
+    c, n = blocks.tiles(channels, columns, u.dtype.itemsize)
+    grid = blocks.batch, blocks.count, channels // c, columns // n
+    window = blocks.window(c, lambda b, i, k, _: (b, i, k))
+
+    def kernel(*refs):
+        u_refs, (dy_ref, w_ref, out_ref, sums, *scratch) = refs[: len(window)], refs[len(window) :]
+        differences = Differences(blocks, *scratch)
+        differences.load(u_refs, [], pl.program_id(1) * blocks.rows)
+        is_first = (pl.program_id(2) == 0) & (pl.program_id(3) == 0)
+
+        @pl.loop(0, blocks.rows, step=blocks.chunk)
+        def _(row):
+            rows = pl.ds(row, blocks.chunk)
+            here, centre = by_pixel(dy_ref[0, rows]), differences.at((0, 0), row)
+            lane = lax.broadcasted_iota(jnp.int32, (blocks.chunk * blocks.width, LANES), 1)
+            total = jnp.zeros(lane.shape, jnp.float32)
+            for tap, offset in enumerate(blocks.offsets):
+                product = jnp.dot(
+                    here, w_ref[tap], precision=precision, preferred_element_type=jnp.float32
+                )
+                gap = by_pixel(differences.at(offset, row) - centre)
+                total = jnp.where(lane == tap, jnp.sum(gap * product, 1, keepdims=True), total)
+            total = total.reshape(blocks.chunk, blocks.width, LANES)
+            sums[rows] = jnp.where(is_first, total, total + sums[rows])
+
+        @pl.loop(0, blocks.rows)
+        def _(row):
+            out_ref[0, row] = sums[row].T[: blocks.taps]
+
+    return launch(
+        kernel,
+        [u] * len(window) + [dy, transposed],
+        grid=grid,
+        in_specs=[
+            *window,
+            blocks.block(n, lambda b, i, _, j: (b, i, j)),
+            pl.BlockSpec((taps, n, c), lambda _, __, k, j: (0, j, k)),
+        ],
+        out_specs=blocks.factor_block(lambda b, i, *_: (b, i, 0)),
+        out_shape=jax.ShapeDtypeStruct(
+            (blocks.batch, blocks.count * blocks.rows, blocks.taps, blocks.width), jnp.float32
+        ),
+        scratch=[
+            pltpu.VMEM((blocks.rows, blocks.width, LANES), jnp.float32),
+            *blocks.scratch(c, 0),
+        ],
+        name="sdc_map_gradient",
+        interpret=interpret,
+    )
