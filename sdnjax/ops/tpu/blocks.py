@@ -17,7 +17,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from sdnjax.ops.neighbours import Offsets, tap_offsets, without_centre
+from sdnjax.ops.neighbours import Offsets, without_centre
 
 # Pixels per block, which share the rows around it and one tile of the kernel; and per product.
 BLOCK_PIXELS = 1024
@@ -47,14 +47,14 @@ class Blocks:
     width: int
 
     @classmethod
-    def of(cls, shape, kernel_size, dilation, dtype) -> "Blocks":
-        """For maps of a shape `[B, H, W, …]`.
+    def of(cls, x, offsets: Offsets) -> "Blocks":
+        """For maps x `[B, H, W, …]` and a kernel's taps.
 
         Raises:
             NotImplementedError: nothing to do, or taps or rows longer than a block can hold.
         """
-        batch, height, columns = shape[:3]
-        offsets = tuple(o for o in tap_offsets(kernel_size, dilation) if o != (0, 0))
+        batch, height, columns = x.shape[:3]
+        offsets = tuple(o for o in offsets if o != (0, 0))
         if not offsets:
             raise NotImplementedError("a 1×1 kernel has no taps around its centre")
         if len(offsets) > LANES:
@@ -63,7 +63,7 @@ class Blocks:
         if reach > height:
             raise NotImplementedError(f"taps reach {reach} rows, beyond an image of {height}")
         # 16-bit values lie in tiles of 16 sublanes.
-        width = round_up(columns, 32 // jnp.dtype(dtype).itemsize)
+        width = round_up(columns, 32 // x.dtype.itemsize)
         chunk = min(max(PRODUCT_PIXELS // width, 1), height)
         # Whole products, and a whole number of times the rows around the block, which are read as
         # blocks of their own.
@@ -96,18 +96,19 @@ class Blocks:
         """Taps around the centre, in whole tiles of sublanes."""
         return round_up(len(self.offsets), SUBLANES)
 
-    def tiles(self, inner: int, outer: int, size: int) -> tuple[int, int]:
+    def tiles(self, inner: int, outer: int, size: int, most: int = TILE) -> tuple[int, int]:
         """Tiles of two channel axes whose product is unrolled and fits fast memory.
 
         Args:
             size: bytes of a feature.
+            most: channels of a tile.
 
         Raises:
             NotImplementedError: there are none.
         """
         pixels, halo = self.rows * self.width, 2 * self.reach * self.width
         work = self.chunk * self.width * len(self.offsets)
-        limit = TILE
+        limit = most
         while limit >= LANES:
             i, o = tile_of(inner, limit), tile_of(outer, limit)
             # Operands and results twice, for the pipeline, and what the kernels keep in float32.

@@ -10,7 +10,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from sdnjax.ops.sdc.pallas_tpu.blocks import LANES, Blocks, Differences, by_pixel, launch
+from sdnjax.ops.tpu.blocks import LANES, Blocks, Differences, by_pixel, launch
 
 
 def map_gradient(u, dy, transposed, blocks: Blocks, *, precision=None, interpret=False):

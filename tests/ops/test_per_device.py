@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sdnjax.ops.sdc.sharding import per_device
+from sdnjax.ops.per_device import per_device
 from tests.ops.oracles import arrays
 
 # Functions of whole batches that no partitioner could see through if they were kernels.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from sdnjax.ops.sdc.pallas_tpu.blocks import Blocks, Differences, by_pixel, launch
+from sdnjax.ops.tpu.blocks import Blocks, Differences, by_pixel, launch
 
 
 def kernel_gradient(u, factors, dy, blocks: Blocks, *, precision=None, interpret=False):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from sdnjax.ops.sdc.pallas_tpu.blocks import Blocks, Differences, by_pixel, launch
+from sdnjax.ops.tpu.blocks import Blocks, Differences, by_pixel, launch
 
 
 def product(x, factors, weights, blocks: Blocks, *, precision=None, interpret=False):
