@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.devices import is_tpu_with_kernels, target_device
-from sdnjax.ops.neighbours import mirror, tap_offsets, with_centre, without_centre
+from sdnjax.ops.neighbours import mirror, tap_offsets, with_centre
 from sdnjax.ops.per_device import per_device
 
 
@@ -38,7 +38,7 @@ class _Options(NamedTuple):
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _semantic_difference(u, s, kernel, options):
     run = _on_each_device(u, kernel, options)
-    return run.product(u, s, _by_tap(kernel))
+    return run.product(u, s, kernel)
 
 
 def _forward(u, s, kernel, options):
@@ -49,15 +49,13 @@ def _backward(options, residuals, dy):
     u, s, kernel = residuals
     offsets = tap_offsets(kernel.shape[:2], options.dilation)
     run = _on_each_device(u, kernel, options)
-    transposed = jnp.swapaxes(_by_tap(kernel), 1, 2)
 
     # dU[q] = Σ_k (s_{−k}[q + o_k] dY[q + o_k] − s_{−k}[q] dY[q]) W_{−k}ᵀ, where −k is the
     # opposite tap: a product like the forward pass, of two factors.
-    du = run.two_factors(dy, mirror(s, offsets), s[..., ::-1], transposed[::-1])
-    dw = with_centre(run.kernel_gradient(u, s, dy), 0)
-    ds = with_centre(run.map_gradient(u, dy, transposed), 3)
+    du = run.to_features(dy, mirror(s, offsets), s[..., ::-1], kernel)
+    ds = with_centre(run.to_maps(u, dy, kernel), 3)
     # Of the three the compiler drops those that nobody asks for.
-    return du, ds.astype(s.dtype), dw.reshape(kernel.shape).astype(kernel.dtype)
+    return du, ds.astype(s.dtype), run.to_kernel(u, s, dy).astype(kernel.dtype)
 
 
 _semantic_difference.defvjp(_forward, _backward)
@@ -67,9 +65,9 @@ class _Kernels(NamedTuple):
     """The kernels on maps `[B, H, W, …]`, each device at work on its own images."""
 
     product: Callable
-    two_factors: Callable
-    kernel_gradient: Callable
-    map_gradient: Callable
+    to_features: Callable
+    to_maps: Callable
+    to_kernel: Callable
 
 
 def _on_each_device(u, kernel, options) -> _Kernels:
@@ -87,31 +85,34 @@ def _on_each_device(u, kernel, options) -> _Kernels:
     precision = _mosaic_precision(u.dtype, options.precision)
     how = {"precision": precision, "interpret": options.interpret}
 
-    def forward(x, *rest):
-        *factors, weights = rest
+    def forward(x, s, kernel):
         cut = blocks(x)
-        return product(x, [cut.factors(f) for f in factors], weights, cut, **how)
+        return product(x, [cut.factors(s)], by_tap(kernel), cut, **how)
+
+    def to_features(dy, near, here, kernel):
+        cut = blocks(dy)
+        factors = [cut.factors(near), cut.factors(here)]
+        return product(dy, factors, by_tap(kernel), cut, opposite=True, **how)
+
+    def to_maps(x, dy, kernel):
+        cut = blocks(x)
+        return cut.from_factors(map_gradient(x, dy, by_tap(kernel), cut, **how))
 
     def to_kernel(x, s, dy):
         cut = blocks(x)
-        return kernel_gradient(x, cut.factors(s), dy, cut, **how)
+        return kernel_gradient(x, cut.factors(s), dy, cut, **how).reshape(kernel.shape)
 
-    def to_maps(x, dy, transposed):
-        cut = blocks(x)
-        return cut.from_factors(map_gradient(x, dy, transposed, cut, **how))
+    def by_tap(kernel):
+        return kernel.reshape(-1, *kernel.shape[2:])
 
+    maps, kernels = "b h w i, b h w k", "p q i o"
     each = partial(per_device, by_mesh=True)
     return _Kernels(
-        each(forward, "b h w i, b h w k, t i o -> b h w o"),
-        each(forward, "b h w i, b h w k, b h w k, t i o -> b h w o"),
-        each(to_kernel, "b h w i, b h w k, b h w o -> t i o", summed=True),
-        each(to_maps, "b h w i, b h w o, t o i -> b h w t"),
+        each(forward, f"{maps}, {kernels} -> b h w o"),
+        each(to_features, f"b h w o, b h w k, b h w k, {kernels} -> b h w i"),
+        each(to_maps, f"b h w i, b h w o, {kernels} -> b h w t"),
+        each(to_kernel, f"{maps}, b h w o -> {kernels}", summed=True),
     )
-
-
-def _by_tap(kernel):
-    """`[kh, kw, Ci, Co]` → `[T, Ci, Co]`, without the centre."""
-    return without_centre(kernel.reshape(-1, *kernel.shape[2:]), 0)
 
 
 def _mosaic_precision(dtype, precision):

@@ -86,6 +86,11 @@ class Blocks:
         """Columns of zeros on both sides: as many as taps read, in whole tiles."""
         return round_up(max(dx for _, dx in self.offsets), SUBLANES)
 
+    def around(self) -> list[tuple[int, int, tuple[int, int]]]:
+        """Of every tap around the centre: its place among them, among all taps, and its offset."""
+        half = len(self.offsets) // 2
+        return [(n, n + (n >= half), offset) for n, offset in enumerate(self.offsets)]
+
     @property
     def shifts(self) -> list[int]:
         """The columns by which taps are shifted, but for 0."""
@@ -96,23 +101,23 @@ class Blocks:
         """Taps around the centre, in whole tiles of sublanes."""
         return round_up(len(self.offsets), SUBLANES)
 
-    def tiles(self, inner: int, outer: int, size: int, most: int = TILE) -> tuple[int, int]:
+    def tiles(self, inner: int, outer: int, size: int, most: int | None = None) -> tuple[int, int]:
         """Tiles of two channel axes whose product is unrolled and fits fast memory.
 
         Args:
             size: bytes of a feature.
-            most: channels of a tile.
+            most: channels of a tile, at most TILE.
 
         Raises:
             NotImplementedError: there are none.
         """
         pixels, halo = self.rows * self.width, 2 * self.reach * self.width
         work = self.chunk * self.width * len(self.offsets)
-        limit = most
+        limit = most or TILE
         while limit >= LANES:
             i, o = tile_of(inner, limit), tile_of(outer, limit)
             # Operands and results twice, for the pipeline, and what the kernels keep in float32.
-            kernel = 2 * len(self.offsets) * i * o * 4
+            kernel = 2 * (len(self.offsets) + 1) * i * o * 4
             maps = 2 * size * ((pixels + halo) * i + pixels * o)
             kept = 4 * (pixels + halo) * i * (2 + len(self.shifts)) + 4 * pixels * (o + 4 * LANES)
             if work * i * o <= UNROLLED and kernel + maps + kept <= FAST_MEMORY:

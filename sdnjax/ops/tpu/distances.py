@@ -1,11 +1,15 @@
 """Distances of neighbours and their gradient: SDC's blocks without a matrix product."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from sdnjax.ops import neighbours
 from sdnjax.ops.neighbours import Offsets
 from sdnjax.ops.per_device import per_device
 from sdnjax.ops.tpu.blocks import LANES, Blocks, Differences, by_pixel, launch
@@ -35,12 +39,31 @@ def weighted_difference(v, s, offsets: Offsets, *, interpret=False):
     Raises:
         NotImplementedError: no blocks fit.
     """
+    return _differentiable(v, s, offsets, interpret)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _differentiable(v, s, offsets, interpret):
     run = per_device(
         lambda v, s: _weighted_difference(v, s, Blocks.of(v, offsets), interpret),
         "b h w c, b h w k -> b h w c",
         by_mesh=True,
     )
     return run(v, s)
+
+
+def _forward(v, s, offsets, interpret):
+    return _differentiable(v, s, offsets, interpret), (v, s)
+
+
+def _backward(offsets, interpret, residuals, g):
+    # A second derivative of the distances: rare enough for XLA's form.
+    del interpret
+    form = partial(neighbours.weighted_difference, offsets=offsets, result_dtype=g.dtype)
+    return jax.vjp(form, *residuals)[1](g)
+
+
+_differentiable.defvjp(_forward, _backward)
 
 
 def _squared_distances(v, blocks: Blocks, interpret):
@@ -89,24 +112,24 @@ def _squared_distances(v, blocks: Blocks, interpret):
 
 
 def _weighted_difference(v, s, blocks: Blocks, interpret):
-    # Few channels at a time: the sum of a chunk stays in registers.
     c, _ = blocks.tiles(v.shape[3], LANES, v.dtype.itemsize, most=LANES)
     place = lambda b, i, k: (b, i, k)  # noqa: E731
     window = blocks.window(c, place)
 
     def kernel(*refs):
         v_refs, (s_ref, out_ref, *scratch) = refs[: len(window)], refs[len(window) :]
-        differences = Differences(blocks, *scratch)
+        # A row at a time: a sum of more would not stay in registers.
+        differences = Differences(replace(blocks, chunk=1), *scratch)
         differences.load(v_refs, [s_ref], pl.program_id(1) * blocks.rows)
 
-        @pl.loop(0, blocks.rows, step=blocks.chunk)
+        @pl.loop(0, blocks.rows)
         def _(row):
             centre = differences.at((0, 0), row)
             total = jnp.zeros(centre.shape, jnp.float32)
             for tap, offset in enumerate(blocks.offsets):
                 gap = differences.at(offset, row) - centre
                 total += gap * differences.weight(0, tap, row)
-            out_ref[0, pl.ds(row, blocks.chunk)] = total.astype(v.dtype)
+            out_ref[0, pl.ds(row, 1)] = total.astype(v.dtype)
 
     return launch(
         kernel,

@@ -12,9 +12,10 @@ from jax.experimental import pallas as pl
 from sdnjax.ops.tpu.blocks import Blocks, Differences, by_pixel, launch
 
 
-def kernel_gradient(u, factors, dy, blocks: Blocks, *, precision=None, interpret=False):
-    """u `[B, H, W, C]`, factors (see `Blocks.factors`), dy `[B, H, W, N]` → `[T, C, N]` float32."""
-    channels, columns, taps = u.shape[3], dy.shape[3], len(blocks.offsets)
+def kernel_gradient(u, factors, dy, blocks: Blocks, *, precision, interpret=False):
+    """u `[B, H, W, C]`, factors (see `Blocks.factors`), dy `[B, H, W, N]` → `[K, C, N]` float32,
+    0 at the centre."""
+    channels, columns, taps = u.shape[3], dy.shape[3], len(blocks.offsets) + 1
     c, n = blocks.tiles(channels, columns, u.dtype.itemsize)
     window = blocks.window(c, lambda _, k, b, i: (b, i, k))
 
@@ -35,9 +36,9 @@ def kernel_gradient(u, factors, dy, blocks: Blocks, *, precision=None, interpret
             here = jnp.where(blocks.is_image(first + row, blocks.chunk), here, 0.0)
             transposed = by_pixel(here).T.astype(u.dtype)
             centre = differences.at((0, 0), row)
-            for tap, offset in enumerate(blocks.offsets):
+            for tap, k, offset in blocks.around():
                 gap = (differences.at(offset, row) - centre) * differences.weight(0, tap, row)
-                out_ref[tap] += jnp.dot(
+                out_ref[k] += jnp.dot(
                     transposed,
                     by_pixel(gap).astype(u.dtype),
                     precision=precision,

@@ -13,9 +13,9 @@ from jax.experimental.pallas import tpu as pltpu
 from sdnjax.ops.tpu.blocks import LANES, Blocks, Differences, by_pixel, launch
 
 
-def map_gradient(u, dy, transposed, blocks: Blocks, *, precision=None, interpret=False):
-    """u `[B, H, W, C]`, dy `[B, H, W, N]`, transposed `[T, N, C]` → `[B, rows, taps, width]`."""
-    taps, columns, channels = transposed.shape
+def map_gradient(u, dy, weights, blocks: Blocks, *, precision, interpret=False):
+    """u `[B, H, W, C]`, dy `[B, H, W, N]`, a kernel `[K, C, N]` → `[B, rows, taps, width]`."""
+    taps, channels, columns = weights.shape
     c, n = blocks.tiles(channels, columns, u.dtype.itemsize)
     grid = blocks.batch, blocks.count, channels // c, columns // n
     window = blocks.window(c, lambda b, i, k, _: (b, i, k))
@@ -32,9 +32,13 @@ def map_gradient(u, dy, transposed, blocks: Blocks, *, precision=None, interpret
             here, centre = by_pixel(dy_ref[0, rows]), differences.at((0, 0), row)
             lane = lax.broadcasted_iota(jnp.int32, (blocks.chunk * blocks.width, LANES), 1)
             total = jnp.zeros(lane.shape, jnp.float32)
-            for tap, offset in enumerate(blocks.offsets):
-                product = jnp.dot(
-                    here, w_ref[tap], precision=precision, preferred_element_type=jnp.float32
+            for tap, k, offset in blocks.around():
+                product = lax.dot_general(
+                    here,
+                    w_ref[k],
+                    (((1,), (1,)), ((), ())),
+                    precision=precision,
+                    preferred_element_type=jnp.float32,
                 )
                 gap = by_pixel(differences.at(offset, row) - centre)
                 total = jnp.where(lane == tap, jnp.sum(gap * product, 1, keepdims=True), total)
@@ -47,12 +51,12 @@ def map_gradient(u, dy, transposed, blocks: Blocks, *, precision=None, interpret
 
     return launch(
         kernel,
-        [u] * len(window) + [dy, transposed],
+        [u] * len(window) + [dy, weights],
         grid=grid,
         in_specs=[
             *window,
             blocks.block(n, lambda b, i, _, j: (b, i, j)),
-            pl.BlockSpec((taps, n, c), lambda _, __, k, j: (0, j, k)),
+            pl.BlockSpec((taps, c, n), lambda _, __, k, j: (0, k, j)),
         ],
         out_specs=blocks.factor_block(lambda b, i, *_: (b, i, 0)),
         out_shape=jax.ShapeDtypeStruct(

@@ -7,16 +7,23 @@ of input channels come last, and their sum stays in float32 next to the core.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from sdnjax.ops.tpu.blocks import Blocks, Differences, by_pixel, launch
 
 
-def product(x, factors, weights, blocks: Blocks, *, precision=None, interpret=False):
-    """x `[B, H, W, C]`, one or two factors (see `Blocks.factors`), weights `[T, C, N]`
-    → `[B, H, W, N]` in x's dtype."""
+def product(x, factors, weights, blocks: Blocks, *, opposite=False, precision, interpret=False):
+    """x `[B, H, W, C]`, one or two factors (see `Blocks.factors`) → `[B, H, W, N]` in x's dtype.
+
+    Args:
+        weights: a kernel `[K, C, N]`, of which the centre is not used.
+        opposite: tap k is multiplied with `W_{−k}ᵀ` of weights `[K, N, C]`.
+    """
     taps, channels, columns = weights.shape
+    if opposite:
+        channels, columns = columns, channels
     c, n = blocks.tiles(channels, columns, x.dtype.itemsize)
     steps = channels // c
     grid = blocks.batch, blocks.count, columns // n, steps
@@ -35,16 +42,17 @@ def product(x, factors, weights, blocks: Blocks, *, precision=None, interpret=Fa
             rows = pl.ds(row, blocks.chunk)
             centre = differences.at((0, 0), row)
             y = jnp.zeros((blocks.chunk * blocks.width, n), jnp.float32)
-            for tap, offset in enumerate(blocks.offsets):
+            for tap, k, offset in blocks.around():
                 near, weight = differences.at(offset, row), differences.weight(0, tap, row)
                 # Subtracted before anything is scaled: equal neighbours give exactly 0.
                 if len(factors) == 1:
                     gap = (near - centre) * weight
                 else:
                     gap = near * weight - centre * differences.weight(1, tap, row)
-                y += jnp.dot(
+                y += lax.dot_general(
                     by_pixel(gap).astype(x.dtype),
-                    w_ref[tap],
+                    w_ref[taps - 1 - k] if opposite else w_ref[k],
+                    (((1,), (1 if opposite else 0,)), ((), ())),
                     precision=precision,
                     preferred_element_type=jnp.float32,
                 )
@@ -62,7 +70,9 @@ def product(x, factors, weights, blocks: Blocks, *, precision=None, interpret=Fa
         in_specs=[
             *window,
             *[blocks.factor_block(lambda b, i, *_: (b, i, 0))] * len(factors),
-            pl.BlockSpec((taps, c, n), lambda _, __, j, k: (0, k, j)),
+            pl.BlockSpec((taps, n, c), lambda _, __, j, k: (0, j, k))
+            if opposite
+            else pl.BlockSpec((taps, c, n), lambda _, __, j, k: (0, k, j)),
         ],
         out_specs=blocks.block(n, lambda b, i, j, _: (b, i, j)),
         out_shape=jax.ShapeDtypeStruct((*x.shape[:3], columns), x.dtype),
