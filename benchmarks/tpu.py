@@ -10,8 +10,8 @@ No TPU takes part and nothing is timed: these are estimates, not measurements. I
 - Pallas kernels, which that model does not look into: the instruction bundles of the compiler's
   final schedule, one per cycle, those of a loop times its trips; but for a loop's body at least 16
   cycles for each product of 16 rows in the busiest matrix unit. What a step of the grid may skip
-  counts always. Waiting for memory is not in a schedule: `memory` is the least that a kernel's
-  operands and results, once each, take at 819 GB/s and 1.5 GHz.
+  counts always. Waiting for memory is not in a schedule: `memory` is what the blocks that a kernel
+  copies take at 819 GB/s and 1.5 GHz, and the larger of the two counts.
 
 The convolution is counted as XLA compiles it on its own, and as the matrix units alone: nine taps
 at one row of 128 numbers per cycle in each of four of them.
@@ -32,7 +32,6 @@ from pathlib import Path
 SHAPES = [(16, 128, 128, 256), (16, 64, 64, 512), (4, 64, 64, 2048)]
 FORMS = ("convolution", "xla", "pallas_tpu")
 BYTES_PER_CYCLE = 819 / 1.5
-BYTES = {"bf16": 2, "f32": 4}
 
 
 def compiled_text(shape, form: str, backward: bool) -> str:
@@ -98,19 +97,14 @@ def xla_cycles(hlo: str) -> dict[str, int]:
 
 
 def kernel_calls(hlo: str) -> dict[str, int]:
-    """The least cycles that memory takes for each Pallas kernel, by its instruction's name."""
+    """The cycles that memory takes for each Pallas kernel at least, by its instruction's name."""
     found, entry = computations(hlo)
-    shapes, calls = {}, {}
+    calls = {}
     for line in found[entry]:
-        if made := re.match(r"(?:ROOT )?(%\S+) = (\w+)\[([\d,]*)\]", line):
-            size = math.prod(int(n) for n in made[3].split(",") if n)
-            shapes[made[1]] = BYTES.get(made[2], 0) * size
         if 'custom_call_target="tpu_custom_call"' in line:
-            name, operands = re.match(
-                r"(?:ROOT )?(%\S+) = .*? custom-call\(([^)]*)\)", line
-            ).groups()
-            moved = sum(shapes.get(n, 0) for n in {name, *operands.split(", ")})
-            calls[name.removeprefix("%")] = round(moved / BYTES_PER_CYCLE)
+            name = re.match(r"(?:ROOT )?%(\S+) = ", line)[1]
+            moved = re.search(r'"bytes_accessed":"?(\d+)', line)[1]
+            calls[name] = round(int(moved) / BYTES_PER_CYCLE)
     return calls
 
 

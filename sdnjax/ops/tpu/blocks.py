@@ -36,9 +36,11 @@ class Blocks:
     """Blocks of images `[B, H, W, …]`: `rows` rows of `width` columns each, `chunk` per product.
 
     The last block may reach beyond the image; so do the columns, which are padded to whole tiles.
+    Of images that are smaller than a block, it holds several.
     """
 
     batch: int
+    images: int
     height: int
     columns: int
     offsets: Offsets
@@ -69,12 +71,19 @@ class Blocks:
         # blocks of their own.
         whole = math.lcm(chunk, max(reach, 1))
         rows = min(round_up(max(BLOCK_PIXELS // width, 1), whole), round_up(height, whole))
-        return cls(batch, height, columns, offsets, rows, chunk, width)
+        fit = max(BLOCK_PIXELS // (rows * width), 1) if rows >= height else 1
+        images = max(n for n in range(1, min(fit, batch) + 1) if batch % n == 0)
+        return cls(batch, images, height, columns, offsets, rows, chunk, width)
 
     @property
-    def count(self) -> int:
-        """Blocks per image."""
-        return pl.cdiv(self.height, self.rows)
+    def grid(self) -> tuple[int, int]:
+        """Groups of images, and blocks in each."""
+        return self.batch // self.images, pl.cdiv(self.height, self.rows)
+
+    @property
+    def whole_rows(self) -> int:
+        """Rows of all blocks of an image."""
+        return self.grid[1] * self.rows
 
     @property
     def reach(self) -> int:
@@ -111,7 +120,8 @@ class Blocks:
         Raises:
             NotImplementedError: there are none.
         """
-        pixels, halo = self.rows * self.width, 2 * self.reach * self.width
+        pixels = self.images * self.rows * self.width
+        halo = self.images * 2 * self.reach * self.width
         work = self.chunk * self.width * len(self.offsets)
         limit = most or TILE
         while limit >= LANES:
@@ -136,7 +146,7 @@ class Blocks:
         Columns along lanes: the other way round most of memory would be padding.
         """
         s = jnp.moveaxis(without_centre(s.astype(jnp.float32), 3), 3, 2)
-        sizes = self.count * self.rows, self.taps, self.width
+        sizes = self.whole_rows, self.taps, self.width
         pads = [(0, size - n) for size, n in zip(sizes, s.shape[1:], strict=True)]
         return jnp.pad(s, [(0, 0), *pads])
 
@@ -148,21 +158,21 @@ class Blocks:
         """A block of features and the rows above and below it: the same array, once for each.
 
         Args:
-            place: grid indices → image, block, tile of channels.
+            place: grid indices → group of images, block, tile of channels.
         """
         reach, last = self.reach, pl.cdiv(self.height, max(self.reach, 1)) - 1
 
         def above(*grid):
             b, i, c = place(*grid)
-            return b, jnp.maximum(i * (self.rows // reach) - 1, 0), 0, c
+            return b, _bounded(i * (self.rows // reach) - 1, last), 0, c
 
         def below(*grid):
             b, i, c = place(*grid)
-            return b, jnp.minimum((i + 1) * (self.rows // reach), last), 0, c
+            return b, _bounded((i + 1) * (self.rows // reach), last), 0, c
 
         specs = [self.block(tile, place)]
         if reach:
-            around = 1, reach, self.width, tile
+            around = self.images, reach, self.width, tile
             specs += [pl.BlockSpec(around, above), pl.BlockSpec(around, below)]
         return specs
 
@@ -171,24 +181,50 @@ class Blocks:
             b, i, c = place(*grid)
             return b, i, 0, c
 
-        return pl.BlockSpec((1, self.rows, self.width, tile), index)
+        return pl.BlockSpec((self.images, self.rows, self.width, tile), index)
 
     def factor_block(self, place: Callable) -> pl.BlockSpec:
         def index(*grid):
             b, i, _ = place(*grid)
             return b, i, 0, 0
 
-        return pl.BlockSpec((1, self.rows, self.taps, self.width), index)
+        return pl.BlockSpec((self.images, self.rows, self.taps, self.width), index)
+
+    @property
+    def sums(self) -> Any:
+        """Scratch for a sum per pixel and tap, a lane per tap."""
+        return pltpu.VMEM((self.images, self.rows, self.width, LANES), jnp.float32)
+
+    @property
+    def factors_shape(self) -> jax.ShapeDtypeStruct:
+        shape = self.batch, self.whole_rows, self.taps, self.width
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
 
     # In a kernel.
 
+    def each_chunk(self, body: Callable) -> None:
+        """`body(image, first row)` for every chunk of a block."""
+        per_image = self.rows // self.chunk
+
+        @pl.loop(0, self.images * per_image)
+        def _(t):
+            body(t // per_image, t % per_image * self.chunk)
+
+    def write_sums(self, out_ref, sums) -> None:
+        """Sums per tap → factors: pixels from sublanes to lanes."""
+
+        @pl.loop(0, self.images * self.rows)
+        def _(t):
+            image, row = t // self.rows, t % self.rows
+            out_ref[image, row] = sums[image, row].T[: self.taps]
+
     def scratch(self, tile: int, factors: int) -> list[Any]:
         """Scratch for `Differences`: features, their shifted copies, and factors."""
-        rows = self.rows + 2 * self.reach
-        copies = max(len(self.shifts), 1), rows, self.width, tile
-        by_pixel = max(factors, 1), self.rows, self.width, self.taps
+        rows = self.images, self.rows + 2 * self.reach
+        copies = max(len(self.shifts), 1), *rows, self.width, tile
+        by_pixel = max(factors, 1), self.images, self.rows, self.width, self.taps
         return [
-            pltpu.VMEM((rows, self.width + 2 * self.margin, tile), jnp.float32),
+            pltpu.VMEM((*rows, self.width + 2 * self.margin, tile), jnp.float32),
             pltpu.VMEM(copies, jnp.float32),
             pltpu.VMEM(by_pixel, jnp.float32),
         ]
@@ -206,49 +242,51 @@ class Differences:
     """Weighted differences of a block, chunk by chunk, from references in fast memory."""
 
     blocks: Blocks
-    features: Any  # [rows + 2 reach, margin + width + margin, tile]
-    copies: Any  # [shifts, rows + 2 reach, width, tile]
-    weights: Any  # [factors, rows, width, taps]
+    features: Any  # [images, rows + 2 reach, margin + width + margin, tile]
+    copies: Any  # [shifts, images, rows + 2 reach, width, tile]
+    weights: Any  # [factors, images, rows, width, taps]
 
     def load(self, window: Sequence[Any], factors: Sequence[Any], first) -> None:
         """Fills the scratch. Features outside the image read as 0.
 
         Args:
             window: the block, and the rows above and below it where taps reach them.
-            factors: `[1, rows, taps, width]` each.
+            factors: `[images, rows, taps, width]` each.
             first: the block's first row.
         """
         blocks, margin = self.blocks, self.blocks.margin
         inner = pl.ds(margin, blocks.width)
         if margin:
-            nothing = (self.features.shape[0], margin, self.features.shape[2])
-            self.features[:, :margin] = jnp.zeros(nothing, jnp.float32)
-            self.features[:, margin + blocks.width :] = jnp.zeros(nothing, jnp.float32)
+            images, rows, _, tile = self.features.shape
+            nothing = jnp.zeros((images, rows, margin, tile), jnp.float32)
+            self.features[:, :, :margin] = nothing
+            self.features[:, :, margin + blocks.width :] = nothing
         places = [blocks.reach, 0, blocks.reach + blocks.rows]
         for ref, place in zip(window, places, strict=False):
             rows = ref.shape[1]
             is_image = blocks.is_image(first + place - blocks.reach, rows)
-            values = jnp.where(is_image, ref[0].astype(jnp.float32), 0.0)
-            self.features[pl.ds(place, rows), inner] = values
+            values = jnp.where(is_image, ref[...].astype(jnp.float32), 0.0)
+            self.features[:, pl.ds(place, rows), inner] = values
         for n, dx in enumerate(blocks.shifts):
-            self.copies[n] = self.features[:, pl.ds(margin + dx, blocks.width)]
+            self.copies[n] = self.features[:, :, pl.ds(margin + dx, blocks.width)]
         for n, ref in enumerate(factors):
 
-            @pl.loop(0, blocks.rows)
-            def _(row, n=n, ref=ref):
-                self.weights[n, row] = ref[0, row].T
+            @pl.loop(0, blocks.images * blocks.rows)
+            def _(t, n=n, ref=ref):
+                image, row = t // blocks.rows, t % blocks.rows
+                self.weights[n, image, row] = ref[image, row].T
 
-    def at(self, offset: tuple[int, int], row) -> jax.Array:
+    def at(self, offset: tuple[int, int], image, row) -> jax.Array:
         """`[chunk, width, tile]`: the features at a tap of the pixels of a chunk."""
         blocks, (dy, dx) = self.blocks, offset
         rows = pl.ds(row + blocks.reach + dy, blocks.chunk)
         if dx == 0:
-            return self.features[rows, pl.ds(blocks.margin, blocks.width)]
-        return self.copies[blocks.shifts.index(dx), rows]
+            return self.features[image, rows, pl.ds(blocks.margin, blocks.width)]
+        return self.copies[blocks.shifts.index(dx), image, rows]
 
-    def weight(self, factor: int, tap: int, row) -> jax.Array:
+    def weight(self, factor: int, tap: int, image, row) -> jax.Array:
         """`[chunk, width, 1]`"""
-        return self.weights[factor, pl.ds(row, self.blocks.chunk), :, tap : tap + 1]
+        return self.weights[factor, image, pl.ds(row, self.blocks.chunk), :, tap : tap + 1]
 
 
 def by_pixel(x: jax.Array) -> jax.Array:
@@ -266,8 +304,17 @@ def tile_of(channels: int, most: int) -> int:
     return max(found, default=channels)
 
 
-def launch(kernel, operands, *, grid, in_specs, out_specs, out_shape, scratch, name, interpret):
-    """Runs a kernel on a grid whose steps follow each other, blocks fetched one step ahead."""
+def launch(
+    kernel, operands, *, grid, in_specs, out_specs, out_shape, scratch, name, flops, interpret
+):
+    """Runs a kernel on a grid whose steps follow each other, blocks fetched one step ahead.
+
+    Args:
+        flops: of the whole grid, for XLA's schedule of what is around it.
+    """
+    moved = 0
+    for spec, x in zip([*in_specs, out_specs], [*operands, out_shape], strict=True):
+        moved += transfers(spec, grid) * math.prod(spec.block_shape) * x.dtype.itemsize
     # Mosaic computes indices in 32 bits, whatever the caller's are.
     with jax.enable_x64(False):
         return pl.pallas_call(
@@ -278,6 +325,22 @@ def launch(kernel, operands, *, grid, in_specs, out_specs, out_shape, scratch, n
             out_shape=out_shape,
             scratch_shapes=scratch,
             compiler_params=pltpu.CompilerParams(vmem_limit_bytes=FAST_MEMORY + 8 * 2**20),
+            cost_estimate=pl.CostEstimate(flops=flops, bytes_accessed=moved, transcendentals=0),
             name=name,
             interpret=interpret,
         )(*operands)
+
+
+def transfers(spec: pl.BlockSpec, grid: tuple[int, ...]) -> int:
+    """How often a block is copied: in every step whose index differs from the one before."""
+    last = 0
+    for axis, size in enumerate(grid):
+        end = [size - 1 if i == axis else 0 for i in range(len(grid))]
+        if spec.index_map(*end) != spec.index_map(*[0] * len(grid)):
+            last = axis + 1
+    return math.prod(grid[:last])
+
+
+def _bounded(i, last):
+    """Between 0 and last, for numbers and traced values."""
+    return min(max(i, 0), last) if isinstance(i, int) else jnp.clip(i, 0, last)

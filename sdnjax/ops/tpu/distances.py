@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 from sdnjax.ops import neighbours
 from sdnjax.ops.neighbours import Offsets
@@ -77,35 +76,29 @@ def _squared_distances(v, blocks: Blocks, interpret):
         differences.load(v_refs, [], pl.program_id(1) * blocks.rows)
         is_first = pl.program_id(2) == 0
 
-        @pl.loop(0, blocks.rows, step=blocks.chunk)
-        def _(row):
-            rows, centre = pl.ds(row, blocks.chunk), differences.at((0, 0), row)
+        @blocks.each_chunk
+        def _(image, row):
+            rows, centre = pl.ds(row, blocks.chunk), differences.at((0, 0), image, row)
             lane = lax.broadcasted_iota(jnp.int32, (blocks.chunk * blocks.width, LANES), 1)
             total = jnp.zeros(lane.shape, jnp.float32)
             for tap, offset in enumerate(half):
-                squares = by_pixel(jnp.square(differences.at(offset, row) - centre))
+                squares = by_pixel(jnp.square(differences.at(offset, image, row) - centre))
                 total = jnp.where(lane == tap, jnp.sum(squares, 1, keepdims=True), total)
             total = total.reshape(blocks.chunk, blocks.width, LANES)
-            sums[rows] = jnp.where(is_first, total, total + sums[rows])
+            sums[image, rows] = jnp.where(is_first, total, total + sums[image, rows])
 
-        @pl.loop(0, blocks.rows)
-        def _(row):
-            out_ref[0, row] = sums[row].T[: blocks.taps]
+        blocks.write_sums(out_ref, sums)
 
     distances = launch(
         kernel,
         [v] * len(window),
-        grid=(blocks.batch, blocks.count, v.shape[3] // c),
+        grid=(*blocks.grid, v.shape[3] // c),
         in_specs=window,
         out_specs=blocks.factor_block(lambda b, i, _: (b, i, 0)),
-        out_shape=jax.ShapeDtypeStruct(
-            (blocks.batch, blocks.count * blocks.rows, blocks.taps, blocks.width), jnp.float32
-        ),
-        scratch=[
-            pltpu.VMEM((blocks.rows, blocks.width, LANES), jnp.float32),
-            *blocks.scratch(c, 0),
-        ],
+        out_shape=blocks.factors_shape,
+        scratch=[blocks.sums, *blocks.scratch(c, 0)],
         name="squared_distances",
+        flops=3 * len(half) * v.size,
         interpret=interpret,
     )
     return blocks.from_factors(distances)[..., : len(half)]
@@ -119,26 +112,28 @@ def _weighted_difference(v, s, blocks: Blocks, interpret):
     def kernel(*refs):
         v_refs, (s_ref, out_ref, *scratch) = refs[: len(window)], refs[len(window) :]
         # A row at a time: a sum of more would not stay in registers.
-        differences = Differences(replace(blocks, chunk=1), *scratch)
+        by_row = replace(blocks, chunk=1)
+        differences = Differences(by_row, *scratch)
         differences.load(v_refs, [s_ref], pl.program_id(1) * blocks.rows)
 
-        @pl.loop(0, blocks.rows)
-        def _(row):
-            centre = differences.at((0, 0), row)
+        @by_row.each_chunk
+        def _(image, row):
+            centre = differences.at((0, 0), image, row)
             total = jnp.zeros(centre.shape, jnp.float32)
             for tap, offset in enumerate(blocks.offsets):
-                gap = differences.at(offset, row) - centre
-                total += gap * differences.weight(0, tap, row)
-            out_ref[0, pl.ds(row, 1)] = total.astype(v.dtype)
+                gap = differences.at(offset, image, row) - centre
+                total += gap * differences.weight(0, tap, image, row)
+            out_ref[image, pl.ds(row, 1)] = total.astype(v.dtype)
 
     return launch(
         kernel,
         [v] * len(window) + [blocks.factors(s)],
-        grid=(blocks.batch, blocks.count, v.shape[3] // c),
+        grid=(*blocks.grid, v.shape[3] // c),
         in_specs=[*window, blocks.factor_block(place)],
         out_specs=blocks.block(c, place),
         out_shape=jax.ShapeDtypeStruct(v.shape, v.dtype),
         scratch=blocks.scratch(c, 1),
         name="weighted_difference",
+        flops=3 * len(blocks.offsets) * v.size,
         interpret=interpret,
     )

@@ -29,15 +29,16 @@ def kernel_gradient(u, factors, dy, blocks: Blocks, *, precision, interpret=Fals
         def _():
             out_ref[...] = jnp.zeros(out_ref.shape, jnp.float32)
 
-        @pl.loop(0, blocks.rows, step=blocks.chunk)
-        def _(row):
+        @blocks.each_chunk
+        def _(image, row):
             # Beyond the image the factors are 0, but whatever dY's block holds there may be NaN.
-            here = dy_ref[0, pl.ds(row, blocks.chunk)].astype(jnp.float32)
+            here = dy_ref[image, pl.ds(row, blocks.chunk)].astype(jnp.float32)
             here = jnp.where(blocks.is_image(first + row, blocks.chunk), here, 0.0)
             transposed = by_pixel(here).T.astype(u.dtype)
-            centre = differences.at((0, 0), row)
+            centre = differences.at((0, 0), image, row)
             for tap, k, offset in blocks.around():
-                gap = (differences.at(offset, row) - centre) * differences.weight(0, tap, row)
+                gap = differences.at(offset, image, row) - centre
+                gap *= differences.weight(0, tap, image, row)
                 out_ref[k] += jnp.dot(
                     transposed,
                     by_pixel(gap).astype(u.dtype),
@@ -48,7 +49,7 @@ def kernel_gradient(u, factors, dy, blocks: Blocks, *, precision, interpret=Fals
     out = launch(
         kernel,
         [u] * len(window) + [factors, dy],
-        grid=(columns // n, channels // c, blocks.batch, blocks.count),
+        grid=(columns // n, channels // c, *blocks.grid),
         in_specs=[
             *window,
             blocks.factor_block(lambda _, __, b, i: (b, i, 0)),
@@ -58,6 +59,7 @@ def kernel_gradient(u, factors, dy, blocks: Blocks, *, precision, interpret=Fals
         out_shape=jax.ShapeDtypeStruct((taps, columns, channels), jnp.float32),
         scratch=blocks.scratch(c, 1),
         name="sdc_kernel_gradient",
+        flops=2 * len(blocks.offsets) * u.size * columns,
         interpret=interpret,
     )
     return jnp.swapaxes(out, 1, 2)

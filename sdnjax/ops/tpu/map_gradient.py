@@ -4,11 +4,9 @@ Every tap's product is multiplied with the differences and summed over its chann
 made. The sum over tiles of channels stays next to the core, a lane per tap.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 from sdnjax.ops.tpu.blocks import LANES, Blocks, Differences, by_pixel, launch
 
@@ -17,7 +15,7 @@ def map_gradient(u, dy, weights, blocks: Blocks, *, precision, interpret=False):
     """u `[B, H, W, C]`, dy `[B, H, W, N]`, a kernel `[K, C, N]` → `[B, rows, taps, width]`."""
     taps, channels, columns = weights.shape
     c, n = blocks.tiles(channels, columns, u.dtype.itemsize)
-    grid = blocks.batch, blocks.count, channels // c, columns // n
+    grid = *blocks.grid, channels // c, columns // n
     window = blocks.window(c, lambda b, i, k, _: (b, i, k))
 
     def kernel(*refs):
@@ -26,10 +24,10 @@ def map_gradient(u, dy, weights, blocks: Blocks, *, precision, interpret=False):
         differences.load(u_refs, [], pl.program_id(1) * blocks.rows)
         is_first = (pl.program_id(2) == 0) & (pl.program_id(3) == 0)
 
-        @pl.loop(0, blocks.rows, step=blocks.chunk)
-        def _(row):
+        @blocks.each_chunk
+        def _(image, row):
             rows = pl.ds(row, blocks.chunk)
-            here, centre = by_pixel(dy_ref[0, rows]), differences.at((0, 0), row)
+            here, centre = by_pixel(dy_ref[image, rows]), differences.at((0, 0), image, row)
             lane = lax.broadcasted_iota(jnp.int32, (blocks.chunk * blocks.width, LANES), 1)
             total = jnp.zeros(lane.shape, jnp.float32)
             for tap, k, offset in blocks.around():
@@ -40,14 +38,12 @@ def map_gradient(u, dy, weights, blocks: Blocks, *, precision, interpret=False):
                     precision=precision,
                     preferred_element_type=jnp.float32,
                 )
-                gap = by_pixel(differences.at(offset, row) - centre)
+                gap = by_pixel(differences.at(offset, image, row) - centre)
                 total = jnp.where(lane == tap, jnp.sum(gap * product, 1, keepdims=True), total)
             total = total.reshape(blocks.chunk, blocks.width, LANES)
-            sums[rows] = jnp.where(is_first, total, total + sums[rows])
+            sums[image, rows] = jnp.where(is_first, total, total + sums[image, rows])
 
-        @pl.loop(0, blocks.rows)
-        def _(row):
-            out_ref[0, row] = sums[row].T[: blocks.taps]
+        blocks.write_sums(out_ref, sums)
 
     return launch(
         kernel,
@@ -59,13 +55,9 @@ def map_gradient(u, dy, weights, blocks: Blocks, *, precision, interpret=False):
             pl.BlockSpec((taps, c, n), lambda _, __, k, j: (0, k, j)),
         ],
         out_specs=blocks.factor_block(lambda b, i, *_: (b, i, 0)),
-        out_shape=jax.ShapeDtypeStruct(
-            (blocks.batch, blocks.count * blocks.rows, blocks.taps, blocks.width), jnp.float32
-        ),
-        scratch=[
-            pltpu.VMEM((blocks.rows, blocks.width, LANES), jnp.float32),
-            *blocks.scratch(c, 0),
-        ],
+        out_shape=blocks.factors_shape,
+        scratch=[blocks.sums, *blocks.scratch(c, 0)],
         name="sdc_map_gradient",
+        flops=2 * len(blocks.offsets) * u.size * columns,
         interpret=interpret,
     )

@@ -26,7 +26,7 @@ def product(x, factors, weights, blocks: Blocks, *, opposite=False, precision, i
         channels, columns = columns, channels
     c, n = blocks.tiles(channels, columns, x.dtype.itemsize)
     steps = channels // c
-    grid = blocks.batch, blocks.count, columns // n, steps
+    grid = *blocks.grid, columns // n, steps
     window = blocks.window(c, lambda b, i, _, k: (b, i, k))
 
     def kernel(*refs):
@@ -37,18 +37,19 @@ def product(x, factors, weights, blocks: Blocks, *, opposite=False, precision, i
         differences.load(x_refs, factor_refs, pl.program_id(1) * blocks.rows)
         step = pl.program_id(3)
 
-        @pl.loop(0, blocks.rows, step=blocks.chunk)
-        def _(row):
+        @blocks.each_chunk
+        def _(image, row):
             rows = pl.ds(row, blocks.chunk)
-            centre = differences.at((0, 0), row)
+            centre = differences.at((0, 0), image, row)
             y = jnp.zeros((blocks.chunk * blocks.width, n), jnp.float32)
             for tap, k, offset in blocks.around():
-                near, weight = differences.at(offset, row), differences.weight(0, tap, row)
+                near = differences.at(offset, image, row)
+                weight = differences.weight(0, tap, image, row)
                 # Subtracted before anything is scaled: equal neighbours give exactly 0.
                 if len(factors) == 1:
                     gap = (near - centre) * weight
                 else:
-                    gap = near * weight - centre * differences.weight(1, tap, row)
+                    gap = near * weight - centre * differences.weight(1, tap, image, row)
                 y += lax.dot_general(
                     by_pixel(gap).astype(x.dtype),
                     w_ref[taps - 1 - k] if opposite else w_ref[k],
@@ -58,11 +59,11 @@ def product(x, factors, weights, blocks: Blocks, *, opposite=False, precision, i
                 )
             y = y.reshape(blocks.chunk, blocks.width, n)
             if steps > 1:
-                y = jnp.where(step == 0, y, y + total[rows])
-                total[rows] = y
-            y_ref[0, rows] = y.astype(x.dtype)
+                y = jnp.where(step == 0, y, y + total[image, rows])
+                total[image, rows] = y
+            y_ref[image, rows] = y.astype(x.dtype)
 
-    kept = (blocks.rows, blocks.width, n) if steps > 1 else (1, 8, 128)
+    kept = (blocks.images, blocks.rows, blocks.width, n) if steps > 1 else (1, 1, 8, 128)
     return launch(
         kernel,
         [x] * len(window) + [*factors, weights],
@@ -78,5 +79,6 @@ def product(x, factors, weights, blocks: Blocks, *, opposite=False, precision, i
         out_shape=jax.ShapeDtypeStruct((*x.shape[:3], columns), x.dtype),
         scratch=[pltpu.VMEM(kept, jnp.float32), *blocks.scratch(c, len(factors))],
         name="sdc_product",
+        flops=2 * len(blocks.offsets) * x.size * columns,
         interpret=interpret,
     )
