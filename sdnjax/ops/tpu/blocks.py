@@ -110,12 +110,11 @@ class Blocks:
         """Taps around the centre, in whole tiles of sublanes."""
         return round_up(len(self.offsets), SUBLANES)
 
-    def tiles(self, inner: int, outer: int, size: int, most: int | None = None) -> tuple[int, int]:
+    def tiles(self, inner: int, outer: int, size: int) -> tuple[int, int]:
         """Tiles of two channel axes whose product is unrolled and fits fast memory.
 
         Args:
             size: bytes of a feature.
-            most: channels of a tile, at most TILE.
 
         Raises:
             NotImplementedError: there are none.
@@ -123,7 +122,7 @@ class Blocks:
         pixels = self.images * self.rows * self.width
         halo = self.images * 2 * self.reach * self.width
         work = self.chunk * self.width * len(self.offsets)
-        limit = most or TILE
+        limit = TILE
         while limit >= LANES:
             i, o = tile_of(inner, limit), tile_of(outer, limit)
             # Operands and results twice, for the pipeline, and what the kernels keep in float32.

@@ -1,5 +1,6 @@
 """Distances of neighbours and their gradient: SDC's blocks without a matrix product."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -105,7 +106,7 @@ def _squared_distances(v, blocks: Blocks, interpret):
 
 
 def _weighted_difference(v, s, blocks: Blocks, interpret):
-    c, _ = blocks.tiles(v.shape[3], LANES, v.dtype.itemsize, most=LANES)
+    c, _ = blocks.tiles(v.shape[3], LANES, v.dtype.itemsize)
     place = lambda b, i, k: (b, i, k)  # noqa: E731
     window = blocks.window(c, place)
 
@@ -123,7 +124,7 @@ def _weighted_difference(v, s, blocks: Blocks, interpret):
             for tap, offset in enumerate(blocks.offsets):
                 gap = differences.at(offset, image, row) - centre
                 total += gap * differences.weight(0, tap, image, row)
-            out_ref[image, pl.ds(row, 1)] = total.astype(v.dtype)
+            out_ref[image, pl.ds(row, by_row.chunk)] = total.astype(v.dtype)
 
     return launch(
         kernel,
