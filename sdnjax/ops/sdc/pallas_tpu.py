@@ -80,7 +80,8 @@ def _on_each_device(u, kernel, options) -> _Kernels:
     blocks = partial(Blocks.of, offsets=tap_offsets(kernel.shape[:2], options.dilation))
 
     # Refused here, before anything is traced for one device.
-    for channels in (kernel.shape[2:], kernel.shape[:1:-1]):
+    _, _, inner, outer = kernel.shape
+    for channels in ((inner, outer), (outer, inner)):
         blocks(u).tiles(*channels, u.dtype.itemsize)
     precision = _mosaic_precision(u.dtype, options.precision)
     how = {"precision": precision, "interpret": options.interpret}

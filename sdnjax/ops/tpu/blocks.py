@@ -9,7 +9,7 @@ rows at a time are the left operand of a matrix product, and never leave fast me
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -332,10 +332,10 @@ def launch(
 
 def transfers(spec: pl.BlockSpec, grid: tuple[int, ...]) -> int:
     """How often a block is copied: in every step whose index differs from the one before."""
-    last = 0
+    last, place = 0, cast(Callable, spec.index_map)
     for axis, size in enumerate(grid):
         end = [size - 1 if i == axis else 0 for i in range(len(grid))]
-        if spec.index_map(*end) != spec.index_map(*[0] * len(grid)):
+        if place(*end) != place(*[0] * len(grid)):
             last = axis + 1
     return math.prod(grid[:last])
 

@@ -1,6 +1,5 @@
 """Distances of neighbours and their gradient: SDC's blocks without a matrix product."""
 
-import math
 from dataclasses import replace
 from functools import partial
 
