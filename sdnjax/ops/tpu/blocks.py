@@ -57,6 +57,8 @@ class Blocks:
         """
         batch, height, columns = x.shape[:3]
         offsets = tuple(o for o in offsets if o != (0, 0))
+        if not x.size:
+            raise NotImplementedError(f"nothing to compute for {x.shape}")
         if not offsets:
             raise NotImplementedError("a 1×1 kernel has no taps around its centre")
         if len(offsets) > LANES:
