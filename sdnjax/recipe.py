@@ -145,7 +145,8 @@ class Recipe:
 
     def new_state(self, mesh: Mesh) -> TrainState:
         """The state at step 0 on a mesh; every leaf is made where it lies."""
-        init = jax.jit(self.init_state, out_shardings=self.shardings(mesh)).lower()
+        with jax.set_mesh(mesh):
+            init = jax.jit(self.init_state, out_shardings=self.shardings(mesh)).lower()
         # It runs once, and LLVM takes most of the time: less optimised code gives the same bits.
         on_cpu = mesh.devices.flat[0].platform == "cpu"
         return init.compile({"xla_backend_optimization_level": "1"} if on_cpu else None)()

@@ -89,6 +89,7 @@ class Predictor:
         mesh = jax.make_mesh(
             (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
         )
+        self._mesh = mesh
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._by_image = NamedSharding(mesh, PartitionSpec("data"))
 
@@ -138,7 +139,14 @@ class Predictor:
             self.compilations[kind] += 1  # runs while tracing: once for each set of shapes
             return function(*arguments)
 
-        return jax.jit(counted, out_shardings=self._by_image, **how)
+        compiled = jax.jit(counted, out_shardings=self._by_image, **how)
+
+        @functools.wraps(function)
+        def run(*arguments: Any) -> Any:
+            with jax.set_mesh(self._mesh):  # kernels ask it how batches are split
+                return compiled(*arguments)
+
+        return run
 
     def place(self, variables: Any) -> Any:
         """Brings `params` and `batch_stats` to this predictor's devices, once per network.

@@ -43,9 +43,9 @@ class Neck:
         None, "channels of Φ; none: those of its input", least=1
     )
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
-    implementation: Literal["pallas_gpu", "xla", "reference"] | Callable[..., jax.Array] | None = (
-        setting(None, "what computes sdc; none: the fastest that serves")
-    )
+    implementation: (
+        Literal["pallas_gpu", "pallas_tpu", "xla", "reference"] | Callable[..., jax.Array] | None
+    ) = setting(None, "what computes sdc; none: the fastest that serves")
 
     def __post_init__(self) -> None:
         for name, known in (("similarity", SIMILARITIES), ("implementation", IMPLEMENTATIONS)):

@@ -1,5 +1,7 @@
 """For which devices a program is being traced."""
 
+import re
+
 import jax
 
 
@@ -16,3 +18,12 @@ def target_device() -> tuple[str, str]:
     if device is None or isinstance(device, str):
         device = jax.devices(device)[0]
     return device.platform, device.device_kind
+
+
+def is_tpu_with_kernels() -> bool:
+    """Whether programs traced here are for TPUs that `sdnjax.ops.tpu` serves: v5e and later.
+
+    Older ones have an eighth of a v5e's memory next to the cores.
+    """
+    platform, kind = target_device()
+    return platform == "tpu" and not re.match(r"TPU v[1-4]\b", kind)

@@ -1,5 +1,6 @@
 """Similarity of every pixel's guidance to that of its neighbours, as maps of one scalar per tap."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.bands import channel_sum
+from sdnjax.ops.devices import is_tpu_with_kernels
 from sdnjax.ops.neighbours import (
     accumulation_dtype,
     check_name,
@@ -147,6 +149,10 @@ def squared_distances(v, offsets):
         squares = (jnp.square(read(offset).astype(dtype) - centre) for offset in half)
         return jnp.stack([channel_sum(square) for square in squares], axis=-1)
 
+    kernels = _tpu_kernels(v)
+    if kernels:
+        with contextlib.suppress(NotImplementedError):
+            return jnp.where(inside(v.shape, half), kernels.squared_distances(v, offsets), 0)
     return jnp.where(inside(v.shape, half), with_neighbours(sums, v, offsets), 0)
 
 
@@ -158,7 +164,21 @@ def _squared_distances_bwd(offsets, v, g):
     # v[p] occurs in the distances that p holds and in those that its neighbours hold:
     # dv[p] = Σ_k 2 (g_k[p] + g_{−k}[p + o_k]) (v[p] − v[p + o_k]), Eq. 3 once more.
     g = jnp.where(inside(v.shape, offsets[: len(offsets) // 2]), -2 * g, 0)
-    return (weighted_difference(v, _both_halves(g, offsets, centre=0), offsets, v.dtype),)
+    weights, kernels = _both_halves(g, offsets, centre=0), _tpu_kernels(v)
+    if kernels:
+        with contextlib.suppress(NotImplementedError):
+            return (kernels.weighted_difference(v, weights, offsets),)
+    return (weighted_difference(v, weights, offsets, v.dtype),)
+
+
+def _tpu_kernels(v):
+    """The module of kernels for v on the device in use, or None: XLA fuses, but takes longer."""
+    if not is_tpu_with_kernels() or v.dtype not in (jnp.bfloat16, jnp.float32):
+        return None
+    # Only now: importing Pallas takes a third of a second, and most machines never need it.
+    from sdnjax.ops.tpu import distances  # noqa: PLC0415
+
+    return distances
 
 
 squared_distances.defvjp(_squared_distances_fwd, _squared_distances_bwd)

@@ -1,8 +1,10 @@
 """SDC compiled for accelerators: memory, registers, instructions, collectives."""
 
 import os
+import re
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -107,12 +109,9 @@ def test_kernels_use_the_tensor_cores_and_spill_nothing(shape, request):
 def test_memory_on_tpu_v5e(shape):
     """XLA's form: no patches there either."""
     mesh, arguments = tpu_mesh("v5e:2x2"), operands(shape)
-    with jax.set_mesh(mesh):
-        assert which_implementation(arguments[0], arguments[2]).startswith("xla (")
-    forward = compile_for(mesh, semantic_difference_conv, *arguments, batch_size=shape[0])
-    gradient = compile_for(
-        mesh, with_gradient(semantic_difference_conv), *arguments, batch_size=shape[0]
-    )
+    function = partial(semantic_difference_conv, implementation="xla")
+    forward = compile_for(mesh, function, *arguments, batch_size=shape[0])
+    gradient = compile_for(mesh, with_gradient(function), *arguments, batch_size=shape[0])
     map_mib = arguments[0].size * 2 / 2**20 / 4  # on each of four chips
     kernel_mib = arguments[2].size * 4 / 2**20  # its gradient is summed in float32
     assert temporaries(forward) <= map_mib
@@ -120,3 +119,69 @@ def test_memory_on_tpu_v5e(shape):
     found = collectives(gradient)
     assert found.pop("all-reduce") == 1
     assert not any(found.values()), found
+
+
+KERNELS_ON_TPU = (
+    "sdc_product",
+    "sdc_kernel_gradient",
+    "sdc_map_gradient",
+    "squared_distances",
+    "weighted_difference",
+)
+
+
+def check_kernels_on_tpu(topology, shape, dtype, columns=None, **options):
+    """All kernels compile, and so fit next to the core; only the kernel's gradient is exchanged."""
+    mesh, (features, guidance, kernel) = tpu_mesh(topology), operands(shape, dtype)
+    size = options.pop("kernel_size", 3)
+    kernel = jax.ShapeDtypeStruct((size, size, shape[3], columns or shape[3]), dtype)
+    dilation = options.get("dilation", 1)
+    with jax.set_mesh(mesh):
+        choice = which_implementation(features, kernel, dilation=dilation)
+    assert choice.startswith("pallas_tpu (")
+    compiled = compile_for(
+        mesh,
+        with_gradient(partial(semantic_difference_conv, **options)),
+        features,
+        guidance,
+        kernel,
+        batch_size=shape[0],
+    )
+    hlo = compiled.as_text()
+    calls = re.findall(r"%(\w+)[.\d]* = [^\n]* custom-call\([^\n]*\"tpu_custom_call\"", hlo)
+    # The product serves the forward pass and the gradient of the features.
+    assert sorted(calls) == sorted((*KERNELS_ON_TPU, "sdc_product"))
+    found = collectives(compiled)
+    assert found.pop("all-reduce") == 1
+    assert not any(found.values()), found
+
+
+@needs_tpu
+@pytest.mark.parametrize("shape", [SHAPES[1], (8, 33, 47, 48)])
+def test_kernels_on_tpu_v5e(shape):
+    check_kernels_on_tpu("v5e:2x2", shape, jnp.bfloat16)
+
+
+@needs_tpu
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["v5p:2x2x1", "v6e:2x2"])
+def test_kernels_on_later_tpus(topology):
+    check_kernels_on_tpu(topology, SHAPES[1], jnp.bfloat16)
+
+
+@needs_tpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "dtype", "options"),
+    [
+        (SHAPES[3], jnp.bfloat16, {}),
+        ((16, 16, 16, 2048), jnp.bfloat16, {}),
+        ((8, 17, 19, 320), jnp.float32, {}),
+        ((4, 64, 64, 2048), jnp.float32, {"columns": 512, "precision": "highest"}),
+        ((4, 9, 300, 192), jnp.float32, {"boundary": "zeros", "columns": 96}),
+        ((4, 65, 65, 128), jnp.bfloat16, {"kernel_size": 5, "dilation": 2}),
+        ((4, 64, 64, 64), jnp.bfloat16, {"dilation": 4}),
+    ],
+)
+def test_kernels_for_other_arguments_on_tpu_v5e(shape, dtype, options):
+    check_kernels_on_tpu("v5e:2x2", shape, dtype, **options)

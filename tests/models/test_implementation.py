@@ -71,14 +71,21 @@ def test_the_command_line_names_it():
         return apply_overrides(model, parser.parse_args(list(words))).neck
 
     assert parsed("--neck.implementation", "reference").implementation == "reference"
+    assert parsed("--neck.implementation", "pallas_tpu").implementation == "pallas_tpu"
     assert parsed("--neck.implementation", "none").implementation is None
     assert parsed("--neck.similarity", "cosine").similarity == "cosine"
     for words in (("--neck.implementation", "refrence"), ("--neck.similarity", "cosin")):
-        with pytest.raises(ValueError, match=r"pallas_gpu\|xla\|reference|charbonnier\|"):
+        with pytest.raises(
+            ValueError, match=r"pallas_gpu\|pallas_tpu\|xla\|reference|charbonnier\|"
+        ):
             parsed(*words)
 
 
-def test_an_implementation_that_cannot_serve_raises():
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("pallas_gpu", "needs an NVIDIA Hopper GPU"), ("pallas_tpu", "needs a TPU v5e or later")],
+)
+def test_an_implementation_that_cannot_serve_raises(name, reason):
     x = np.zeros((1, 4, 4, 8), np.float32)
-    with pytest.raises(NotImplementedError, match="pallas_gpu: needs an NVIDIA Hopper GPU"):
-        SDN(implementation="pallas_gpu").init(jax.random.key(0), x, x)
+    with pytest.raises(NotImplementedError, match=f"{name}: {reason}"):
+        SDN(implementation=name).init(jax.random.key(0), x, x)

@@ -17,8 +17,8 @@ from tests.ops.oracles import NAMES, arrays, lopsided, sdc_loop, slope, value_an
 OPTIONS = ("similarity", "dilation", "boundary", "stop_guidance_gradient", "implementation")
 semantic_difference_conv = jax.jit(ops.semantic_difference_conv, static_argnames=OPTIONS)
 
-# The GPU kernels have tests of their own.
-ANYWHERE = [name for name in IMPLEMENTATIONS if name != "pallas_gpu"]
+# The kernels for GPUs and TPUs have tests of their own.
+ANYWHERE = [name for name in IMPLEMENTATIONS if not name.startswith("pallas")]
 implementations = pytest.mark.parametrize("implementation", ANYWHERE)
 borders = pytest.mark.parametrize("boundary", ["no_flux", "zeros"])
 

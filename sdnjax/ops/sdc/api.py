@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.neighbours import accumulation_dtype, as_pair, check_name
-from sdnjax.ops.sdc import pallas_gpu, reference, xla
+from sdnjax.ops.sdc import pallas_gpu, pallas_tpu, reference, xla
 from sdnjax.ops.similarity import Similarity, similarity_maps
 
 # (u, s, kernel, *, dilation, precision) -> y; see `sdnjax.ops.sdc`.
@@ -16,6 +16,7 @@ Implementation = Callable[..., jax.Array]
 # Tried in this order; each refuses with NotImplementedError what it cannot serve.
 IMPLEMENTATIONS = {
     "pallas_gpu": pallas_gpu.semantic_difference,
+    "pallas_tpu": pallas_tpu.semantic_difference,
     "xla": xla.semantic_difference,
     "reference": reference.semantic_difference,
 }
@@ -56,10 +57,12 @@ def semantic_difference_conv(
         stop_guidance_gradient: whether V is a constant to the gradient.
         precision: `jax.lax.Precision` of the matrix products.
         implementation: `"pallas_gpu"` (fused kernels for NVIDIA Hopper GPUs, 16-bit floats),
-            `"xla"` (any device, little memory), both for reverse mode only, `"reference"` (the
-            definition: gathers all patches), None, the first in that order that can serve (see
-            `which_implementation`), or a function of your own in their place, to try another
-            Eq. 5: `(u, s, kernel, *, dilation, precision) -> y` receives u `[B, H, W, Ci]`, the
+            `"pallas_tpu"` (fused kernels for Google TPUs from v5e on, bfloat16 and float32; batches
+            are split over the mesh in use, `jax.set_mesh`), `"xla"` (any device, little memory),
+            all three for reverse mode only, `"reference"` (the definition: gathers all patches),
+            None, the first in that order that can serve (see `which_implementation`), or a function
+            of your own in their place, to try another Eq. 5:
+            `(u, s, kernel, *, dilation, precision) -> y` receives u `[B, H, W, Ci]`, the
             similarity maps s `[B, H, W, K]` of the kernel's K taps in row-major order (float32;
             float64 for float64), the kernel in u's dtype and dilation as a pair, and returns y
             `[B, H, W, Co]` in u's dtype. It is differentiated as any function is, and
@@ -115,7 +118,8 @@ def which_implementation(
     """Which implementation serves such arrays on the devices in use, and why none before it.
 
         >>> which_implementation(u, kernel)
-        'xla (pallas_gpu: needs an NVIDIA Hopper GPU, not cpu)'
+        'xla (pallas_gpu: needs an NVIDIA Hopper GPU, not cpu; pallas_tpu: needs a TPU v5e
+        or later, not cpu)'
 
     Arrays may be abstract: features `[B, H, W, Ci]` and a kernel `[kh, kw, Ci, Co]`. The devices
     are those of the mesh in use (`jax.set_mesh`), else the default one.

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from sdnjax.ops.neighbours import inside, mirror, tap_offsets, with_centre, without_centre
+from sdnjax.ops.per_device import per_device
 from sdnjax.ops.sdc.pallas_gpu import common
 from sdnjax.ops.sdc.pallas_gpu.kernel_gradient import kernel_gradient
 from sdnjax.ops.sdc.pallas_gpu.map_gradient import map_gradient
 from sdnjax.ops.sdc.pallas_gpu.product import product
-from sdnjax.ops.sdc.pallas_gpu.sharding import per_device
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
