@@ -113,7 +113,9 @@ def _runs(name: str, params: Any) -> int:
     if name == "scan":
         return params["length"]
     if name == "shard_map":
-        return math.prod(params["mesh"].shape[axis] for axis in params["manual_axes"])
+        # Versions of JAX call it either.
+        axes = params.get("newly_manual_axes", params.get("manual_axes", ()))
+        return math.prod(params["mesh"].shape[axis] for axis in axes)
     if name == "pallas_call":
         grid = params["grid_mapping"].grid
         return math.prod(n for n in grid if isinstance(n, int))

@@ -53,8 +53,8 @@ def _memory(plan: Mapping[str, Any], target: Target) -> Iterator[str]:
     memory = plan["memory"]
     for kind, words in KINDS.items():
         if memory.get(kind):
-            yield f"  {words:<32}{size_of(memory[kind]):>12}"
-    yield f"  {'total':<32}{size_of(memory['total']):>12}"
+            yield f"  {words:<34}{size_of(memory[kind]):>12}"
+    yield f"  {'total':<34}{size_of(memory['total']):>12}"
     if plan["usable"] is None:
         yield "  this device's memory is not known"
         return
@@ -85,8 +85,8 @@ def _operations(plan: Mapping[str, Any]) -> Iterator[str]:
     yield "operations of a step, products alone (norms, activations, resizing: none):"
     for dtype, flops in counted["flops_by_dtype"].items():
         words = dtype.replace("_exact", " at the highest precision")
-        yield f"  {words:<32}{_flop(flops / devices):>12} on each device"
-    yield f"  {'operands and results, at least':<32}{size_of(counted['bytes'] / devices):>12}"
+        yield f"  {words:<34}{_flop(flops / devices):>12} on each device"
+    yield f"  {'operands and results, at least':<34}{size_of(counted['bytes'] / devices):>12}"
     if counted["uncertain_flops"]:
         yield (
             f"  of these {_flop(counted['uncertain_flops'] / devices)} are in loops whose turns "
