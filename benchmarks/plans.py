@@ -6,7 +6,7 @@
 Writes benchmarks/results/plans/NAME_TARGET.json for each and goes on with what is not there, so it
 can be stopped and started again. Each plan is a process of its own, one at a time, and given up
 after --minutes. Every device has two images, whatever the target, so that the memory of one device
-can be compared. --table prints the table of docs/planning.md.
+can be compared. --table writes what is there into docs/planning.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ FLAGSHIPS = (
     "camvid_fcn_r18_sdn",
 )
 TARGETS = ("h100:1", "h100:8", "v5e:2x2", "h100:8x8", "h100:32x8", "v5e:8x8", "v5e:16x16")
+PAGE = ROOT / "docs" / "planning.md"
+BEGIN, END = "<!-- written by python -m benchmarks.plans --table -->\n", "\n<!-- end -->"
 IMAGES = 2
 # Of a folder of one's own nobody knows the classes.
 OWN = ("--classes", "19")
@@ -92,10 +94,12 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", default=configurations(), metavar="NAME")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), metavar="DEVICES")
     parser.add_argument("--minutes", type=float, default=20, help="for one plan [20]")
-    parser.add_argument("--table", action="store_true", help="print the table of what is there")
+    parser.add_argument("--table", action="store_true", help="write the table of what is there")
     arguments = parser.parse_args()
     if arguments.table:
-        print(table(arguments.configs, arguments.targets))
+        head, _, rest = PAGE.read_text().partition(BEGIN)
+        tail = rest.partition(END)[2]
+        PAGE.write_text(head + BEGIN + table(configurations(), list(TARGETS)) + END + tail)
         return
     for target in arguments.targets:
         for name in arguments.configs:

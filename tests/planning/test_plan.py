@@ -1,5 +1,6 @@
 """A recipe on virtual devices: memory by kind, what is sent, and what a divided state changes."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,7 +13,7 @@ from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.planning.compiled import _needed, compile_for
 from sdnjax.planning.devices import Device, Target, described_mesh, parse_target
-from sdnjax.planning.memory import memory_of
+from sdnjax.planning.memory import fits, memory_of
 from sdnjax.planning.plan import plan_of
 from sdnjax.planning.report import format_plan
 from sdnjax.training.sharding import fully_sharded
@@ -95,17 +96,18 @@ def test_activations_that_travel_are_told_loudly():
     json.dumps(plan)
 
 
-def test_on_a_device_that_is_too_small(plain):
-    """And one that is not."""
-    for memory, says in ((2**20, "DOES NOT FIT"), (2**34, "fits: ")):
-        speeds = {"peak": {"float32": 1e12}, "bandwidth": 1e12, "link": 1e9}
-        limits = {"memory": memory, "usable": 0.5, "usable_because": "so it is"}
-        small_target = Target("toy:8", Device("toy", "cpu", **limits, **speeds), (8,))
-        plan = plan_of(recipe_of(), small_target, 16, steps=10)
-        assert plan["fits"] is (says == "fits: ") and plan["usable"] == memory // 2
-        text = format_plan(plan, small_target)
-        assert says in text and "so it is" in text
-        assert "10 steps: " in text and plan["roofline"]["collectives"] > 0
+def test_a_device_that_is_too_small_and_one_that_is_not():
+    speeds = {"peak": {"float32": 1e12}, "bandwidth": 1e12, "link": 1e9}
+    limits = {"memory": 2**20, "usable": 0.5, "usable_because": "so it is"}
+    small = Target("toy:8", Device("toy", "cpu", **limits, **speeds), (8,))
+    plan = plan_of(recipe_of(), small, 16, steps=10)
+    assert plan["fits"] is False and plan["usable"] == 2**19
+    text = format_plan(plan, small)
+    assert "DOES NOT FIT" in text and "50.0% of 1.00 MiB (so it is)" in text
+    assert "10 steps: " in text and plan["roofline"]["collectives"] > 0
+    total = plan["memory"]["total"]
+    for memory, fitting in ((2 * total - 2, False), (2 * total, True)):
+        assert fits(plan["memory"], dataclasses.replace(small.device, memory=memory)) is fitting
 
 
 def test_a_batch_that_does_not_split():
