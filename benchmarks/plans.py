@@ -29,7 +29,7 @@ FLAGSHIPS = (
 )
 TARGETS = ("h100:1", "h100:8", "v5e:2x2", "h100:8x8", "h100:32x8", "v5e:8x8", "v5e:16x16")
 PAGE = ROOT / "docs" / "planning.md"
-BEGIN, END = "<!-- written by python -m benchmarks.plans --table -->\n", "\n<!-- end -->"
+BEGIN, END = "<!-- written by python -m benchmarks.plans --table -->\n", "<!-- end -->"
 IMAGES = 2
 # Of a folder of one's own nobody knows the classes.
 OWN = ("--classes", "19")
@@ -99,7 +99,8 @@ def main() -> None:
     if arguments.table:
         head, _, rest = PAGE.read_text().partition(BEGIN)
         tail = rest.partition(END)[2]
-        PAGE.write_text(head + BEGIN + table(configurations(), list(TARGETS)) + END + tail)
+        rows = table(configurations(), list(TARGETS)) + "\n"
+        PAGE.write_text(head + BEGIN + rows + END + tail)
         return
     for target in arguments.targets:
         for name in arguments.configs:
