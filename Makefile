@@ -10,13 +10,14 @@ PARALLEL = -n $(WORKERS) --dist loadfile
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test test-slow test-compile lint format clean
+.PHONY: help demo test test-slow test-compile plan-environment lint format clean
 
 help:
 	@echo "make demo       train FCN-R18 with and without SDN on shapes, compare (minutes)"
 	@echo "make test       lint and the default tests"
 	@echo "make test-slow  every test, the slow ones included"
-	@echo "make test-compile  compile for H100s and TPUs that are only described (downloads 1.3 GB)"
+	@echo "make test-compile  compile for H100s and TPUs that are only described (downloads over 1.3 GB)"
+	@echo "make plan-environment  the same environment, for plan.py"
 	@echo "make lint       ruff and mypy, check only"
 	@echo "make format     ruff, rewrite"
 	@echo "make clean      remove the environment (runs/ stays)"
@@ -43,15 +44,13 @@ test-slow: lint
 
 # An environment of its own: with the CUDA plugin in it, JAX complains where there is no GPU.
 COMPILE = .venv-compile
-CUDA = jax-cuda13-plugin==0.10.2 jax-cuda13-pjrt==0.10.2 \
-	"nvidia-cuda-nvcc==13.0.*" "nvidia-nvvm==13.0.*" "nvidia-cuda-crt==13.0.*"
 
-$(COMPILE)/.made:
+$(COMPILE)/.made: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(COMPILE)
-	$(COMPILE)/bin/python -m pip --disable-pip-version-check -q install \
-		jax==0.10.2 "flax>=0.12.8,<0.13" "optax>=0.2.8,<0.3" "pytest>=8.3,<10" libtpu absl-py
-	$(COMPILE)/bin/python -m pip --disable-pip-version-check -q install --no-deps $(CUDA)
+	$(COMPILE)/bin/python -m pip --disable-pip-version-check -q install -e '.[plan]' "pytest>=8.3,<10"
 	touch $@
+
+plan-environment: $(COMPILE)/.made
 
 test-compile: $(COMPILE)/.made
 	JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1 $(COMPILE)/bin/python -m pytest tests/compile_only

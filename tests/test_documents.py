@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import plans
+from sdnjax.errors import InputError
 from sdnjax.visualize import save_png
 from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
 
@@ -103,3 +105,36 @@ def test_the_page_on_companions_runs_as_printed(request):
 def test_the_page_on_training_runs_as_printed(request):
     (block,) = blocks(request.config.rootpath, "docs/training.md")
     exec(block, {})
+
+
+PLANS = re.compile(r"^    python (plan\.py .*)$", re.MULTILINE)
+
+
+@pytest.fixture
+def plan_page(request, monkeypatch, tmp_path):
+    """The commands of docs/planning.md, and a folder that they may write to."""
+    root = request.config.rootpath
+    monkeypatch.chdir(tmp_path)
+    commands = [c.split() for c in PLANS.findall((root / "docs/planning.md").read_text())]
+    assert len(commands) == 4
+    return [[str(root / w) if w.startswith("configs/") else w for w in c] for c in commands]
+
+
+def test_the_commands_of_the_page_on_planning_are_understood(plan_page, call, monkeypatch):
+    """Up to the compiler, which another machine may have; `tests/compile_only` runs them."""
+    asked = []
+
+    def compiled(recipe, target, batch_size, steps):
+        asked.append((target.text, batch_size // target.count, recipe.num_classes))
+        raise InputError("enough")
+
+    monkeypatch.setattr("sdnjax.commands.plan.plan_of", compiled)
+    for command in plan_page:
+        status, _, err = call(*command)
+        assert (status, err) == (2, "error: enough\n")
+    assert asked == [("h100:8", 1, 11), ("h100:4x8", 4, 11), ("h100:8", 1, 11), ("h100:1", 8, 7)]
+
+
+def test_the_page_on_planning_has_the_table_of_the_results(request):
+    page = (request.config.rootpath / "docs/planning.md").read_text()
+    assert plans.table(plans.configurations(), list(plans.TARGETS)) in page

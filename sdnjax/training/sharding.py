@@ -62,14 +62,16 @@ def replicate(path: str, leaf: jax.ShapeDtypeStruct) -> PartitionSpec:
 
 
 def fully_sharded(path: str, leaf: jax.ShapeDtypeStruct) -> PartitionSpec:
-    """Each large leaf split over all devices, along the longest axis that they divide.
+    """Each large leaf split over all devices of the mesh in use, along the longest axis that they
+    divide.
 
     Parameters, their average and the optimizer's state then take a share of the memory on each
     device (ZeRO, Rajbhandari et al., 2020; "FSDP"), and parameters are gathered where they are
     used. Leaves of less than 2¹⁴ numbers, and those of which no axis divides, are on every device.
     """
     del path
-    devices = jax.device_count()
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = jax.device_count() if mesh.empty else mesh.size
     axes = [i for i, n in enumerate(leaf.shape) if n % devices == 0]
     if not axes or np.prod(leaf.shape) < 2**14:
         return PartitionSpec()
@@ -78,14 +80,16 @@ def fully_sharded(path: str, leaf: jax.ShapeDtypeStruct) -> PartitionSpec:
 
 
 def shardings_of(state: Any, mesh: Mesh, rule: StateSharding = replicate) -> Any:
-    """The sharding of every leaf of an abstract state, as `rule` has it.
+    """The sharding of every leaf of an abstract state, as `rule` has it with the mesh in use.
 
     Raises: InputError if a leaf cannot be split as the rule says.
     """
 
     def of_leaf(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        sharding = NamedSharding(mesh, rule(name, leaf))
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            spec = rule(name, leaf)
+        sharding = NamedSharding(mesh, spec)
         try:
             sharding.shard_shape(leaf.shape)
         except ValueError as error:

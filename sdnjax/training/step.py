@@ -103,22 +103,31 @@ def make_train_step(
     return step
 
 
-def compile_step(
-    step: TrainStep, mesh: Mesh, state: Any = None, constants: Sequence[Any] = ()
-) -> TrainStep:
-    """The data-parallel step: the batch is split, the state donated.
+def jit_step(step: TrainStep, mesh: Mesh, state: Any = None, *, constants: bool = False) -> Any:
+    """`jax.jit` of the data-parallel step: the batch is split, the state donated.
 
     `state` holds the sharding of every leaf of the state (`shardings_of`); by default all of it
-    is on every device. `constants` are put on every device, and given to the step if there are any.
+    is on every device. With `constants` the step is given those of the losses too.
     """
     state = replicated(mesh) if state is None else state
-    held = (on_every_device(tuple(constants), mesh),) if jax.tree.leaves(constants) else ()
-    compiled = jax.jit(
+    held = (replicated(mesh),) if constants else ()
+    return jax.jit(
         step,
-        in_shardings=(state, split_by_batch(mesh), *(replicated(mesh) for _ in held)),
+        in_shardings=(state, split_by_batch(mesh), *held),
         out_shardings=(state, replicated(mesh)),
         donate_argnums=0,
     )
+
+
+def compile_step(
+    step: TrainStep, mesh: Mesh, state: Any = None, constants: Sequence[Any] = ()
+) -> TrainStep:
+    """`jit_step` for arrays on the mesh, with the mesh in use.
+
+    `constants` are put on every device, and given to the step if there are any.
+    """
+    held = (on_every_device(tuple(constants), mesh),) if jax.tree.leaves(constants) else ()
+    compiled = jit_step(step, mesh, state, constants=bool(held))
 
     @functools.wraps(step)
     def run(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
