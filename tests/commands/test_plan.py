@@ -77,7 +77,12 @@ def test_a_batch_that_does_not_split_over_the_devices(planned):
 def test_trying_what_takes_less(planned):
     plan, out = planned("--target", "cpu:2", "--try")
     tried = {one["variation"]: one["total"] for one in plan["variations"]}
-    assert list(tried) == ["state_sharding fully_sharded", "accumulate 2", "--per-device 2"]
+    assert list(tried) == [
+        "state_sharding fully_sharded",
+        "remat blocks",
+        "accumulate 2",
+        "--per-device 2",
+    ]
     assert tried["--per-device 2"] < plan["memory"]["total"]
     assert "what takes less:" in out
 
