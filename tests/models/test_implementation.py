@@ -6,7 +6,8 @@ import pytest
 
 from sdnjax.models import Model, Neck, create_model
 from sdnjax.models.necks.sdn import SDN
-from sdnjax.ops.sdc import IMPLEMENTATIONS, reference
+from sdnjax.ops.sdc import IMPLEMENTATIONS, api, reference, semantic_difference_conv
+from sdnjax.ops.sdc.pallas_gpu import operator
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
 from tests.models.variables import random_variables
 
@@ -89,3 +90,27 @@ def test_an_implementation_that_cannot_serve_raises(name, reason):
     x = np.zeros((1, 4, 4, 8), np.float32)
     with pytest.raises(NotImplementedError, match=f"{name}: {reason}"):
         SDN(implementation=name).init(jax.random.key(0), x, x)
+
+
+def test_an_accelerator_that_goes_without_kernels_is_told(monkeypatch, caplog):
+    """Float32 on a Hopper GPU, once; on a CPU, and with a name, nothing is said."""
+    u = jax.ShapeDtypeStruct((1, 5, 6, 8), np.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 8, 8), np.float32)
+
+    def trace(**options):
+        jax.eval_shape(lambda u, w: semantic_difference_conv(u, u, w, **options), u, kernel)
+        said, caplog.handler.records = list(caplog.messages), []
+        return said
+
+    assert trace() == []
+    for module in (api, operator):
+        monkeypatch.setattr(module, "target_device", lambda: ("gpu", "NVIDIA H100 80GB HBM3"))
+    api._warn.cache_clear()
+    (line,) = trace()
+    assert line.startswith(
+        "SDC goes without fused kernels on NVIDIA H100 80GB HBM3: xla (pallas_gpu"
+    )
+    assert "serves bfloat16 and float16, not float32" in line
+    assert trace() == []
+    api._warn.cache_clear()
+    assert trace(implementation="xla") == []

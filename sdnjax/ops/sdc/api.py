@@ -1,11 +1,14 @@
 """The public operator: checks its arguments, computes the similarities, picks an implementation."""
 
+import functools
+import logging
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sdnjax.ops.devices import target_device
 from sdnjax.ops.neighbours import accumulation_dtype, as_pair, check_name
 from sdnjax.ops.sdc import pallas_gpu, pallas_tpu, reference, xla
 from sdnjax.ops.similarity import Similarity, similarity_maps
@@ -105,7 +108,10 @@ def semantic_difference_conv(
     if callable(implementation):
         return _by_own_function(implementation, u, s, kernel, **options)
     names = IMPLEMENTATIONS if implementation is None else (implementation,)
-    _, y = _first_that_serves(names, u, s, kernel, **options)
+    name, y = _first_that_serves(names, u, s, kernel, **options)
+    platform, kind = target_device()
+    if implementation is None and platform != "cpu" and not name.startswith(f"pallas_{platform}"):
+        _warn(kind, name)
     return y
 
 
@@ -138,6 +144,12 @@ def which_implementation(
 
     jax.eval_shape(note_the_choice, u, s, jax.ShapeDtypeStruct(kernel.shape, u.dtype))
     return name
+
+
+@functools.cache
+def _warn(device, name):
+    """Once for each reason: people pay for an accelerator and would not notice."""
+    logging.getLogger("sdnjax").warning("SDC goes without fused kernels on %s: %s", device, name)
 
 
 def _by_own_function(function, u, s, kernel, **options):
