@@ -180,7 +180,11 @@ def _train(
 def _facts(experiment: Experiment, **how: bool) -> dict[str, Any]:
     """What several processes must have in common before any of them begins."""
     values = flatten_dict(to_dict(experiment), sep=".")
-    for here in ("data.dir", "data.workers"):  # may differ from machine to machine
+    for here in (
+        "data.dir",
+        "data.workers",
+        "data.processes",
+    ):  # may differ from machine to machine
         del values[here]
     code = code_record(experiment)
     return {**how, **values, "code": code and code["files"], "versions": versions()}

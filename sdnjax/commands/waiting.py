@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 from sdnjax.data.data_settings import Data
 
+# Beyond so many threads they mostly wait for the interpreter's lock.
+_PER_PROCESS = 4
+
 
 def explain_waiting(seconds: Mapping[str, float], data: Data, cores: int | None = None) -> str:
     """One clause for a line of the log: the share of each stage, the largest first, and advice.
@@ -17,7 +20,8 @@ def explain_waiting(seconds: Mapping[str, float], data: Data, cores: int | None 
       data: how examples are read and augmented.
       cores: those that this process may use, by default.
     """
-    spent = {k: s if k == "transfer" else s / data.workers for k, s in seconds.items()}
+    threads = data.workers * max(1, data.processes)
+    spent = {k: s if k == "transfer" else s / threads for k, s in seconds.items()}
     total = sum(spent.values())
     if total <= 0:
         return "its time was not measured"
@@ -36,8 +40,10 @@ def _advice(slowest: str, data: Data, cores: int) -> str:
             f"more than {data.workers} data.workers, or a data set prepared on a local disk "
             "(python -m sdnjax.data.prepare), would help"
         )
-    if slowest != "transfer" and data.workers < cores:
-        return f"data.workers={cores} would use all cores"
+    if slowest != "transfer" and data.workers * max(1, data.processes) < cores:
+        if data.workers < _PER_PROCESS:
+            return f"data.workers={min(cores, _PER_PROCESS)} would use more cores"
+        return f"data.processes={-(-cores // data.workers)} would use all cores"
     if slowest != "decoding" and data.augment_on == "host":
         return "data.augment_on=device would help if all images have one size"
     if slowest == "transfer":

@@ -115,6 +115,13 @@ class Data:
         "raise", "an unreadable image ends the run, or is skipped and counted", run_only=True
     )
     workers: int = setting(4, "threads that read and augment", run_only=True, least=1)
+    processes: int = setting(
+        0,
+        "processes that read and augment, each with data.workers threads, where one interpreter is "
+        "not enough; 0: the one that trains",
+        run_only=True,
+        least=0,
+    )
 
     def __post_init__(self) -> None:
         check_types(self)

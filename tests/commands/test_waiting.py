@@ -8,6 +8,7 @@ from sdnjax.commands.waiting import explain_waiting
 from sdnjax.data.data_settings import Data
 
 HOST = Data(workers=4)
+FEW, TWO = Data(workers=2), Data(workers=4, processes=2)
 DEVICE = dataclasses.replace(HOST, augment_on="device")
 
 
@@ -16,9 +17,10 @@ DEVICE = dataclasses.replace(HOST, augment_on="device")
     [
         # Four workers share their stages, one thread transfers: 1, 6, 2 and 1 seconds.
         ((4, 24, 8, 1), HOST, 8, "decoding 60%, augmentation 20%, reading 10%, transfer 10%; "),
-        ((4, 24, 8, 1), HOST, 8, "data.workers=8 would use all cores"),
+        ((4, 24, 8, 1), HOST, 8, "data.processes=2 would use all cores"),
         ((4, 24, 8, 1), HOST, 4, "all 4 cores are busy; smaller image files would help"),
-        ((4, 8, 24, 1), HOST, 8, "data.workers=8 would use all cores"),
+        ((4, 8, 24, 1), FEW, 8, "data.workers=4 would use more cores"),
+        ((4, 24, 8, 1), TWO, 8, "all 8 cores are busy"),
         ((4, 8, 24, 1), HOST, 4, "data.augment_on=device would help if all images have one size"),
         ((24, 8, 4, 1), HOST, 4, "more than 4 data.workers, or a data set prepared"),
         ((24, 8, 4, 1), DEVICE, 4, "python -m sdnjax.data.prepare"),

@@ -16,7 +16,7 @@ def test_defaults_are_valid_and_documented():
     leaves = {s.key: s for s in settings(Data())}
     assert all(s.help for s in leaves.values())
     run_only = {key for key, s in leaves.items() if s.run_only}
-    assert run_only == {"dir", "on_bad_image", "workers", "max_pixels"}
+    assert run_only == {"dir", "on_bad_image", "workers", "processes", "max_pixels"}
 
 
 @pytest.mark.parametrize(

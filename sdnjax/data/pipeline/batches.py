@@ -18,6 +18,7 @@ import numpy as np
 from sdnjax.data.data_settings import Data, wants_superpixels
 from sdnjax.data.pipeline.augmentation import example_draws, finisher
 from sdnjax.data.pipeline.loader import STAGES, Loader
+from sdnjax.data.pipeline.processes import ProcessBatches
 from sdnjax.data.pipeline.sampling import COLOUR_DRAWS
 from sdnjax.data.reading.source import Source
 from sdnjax.data.sources import open_source
@@ -39,7 +40,7 @@ def train_batches(
     process_count: int = 1,
     source: Source | None = None,
     extras: tuple[str, ...] = (),
-) -> TrainBatches:
+) -> TrainBatches | ProcessBatches:
     """The batches of steps start_step … stop_step − 1 (without end by default).
 
     Args:
@@ -75,6 +76,17 @@ def train_batches(
     superpixels = wants_superpixels(data, extras)
     share = batch_size // process_count
     stop = _MANY if stop_step is None else stop_step * share
+    if data.processes and source is None:
+        options = {
+            "seed": seed,
+            "batch_size": batch_size,
+            "start_step": start_step,
+            "stop_step": stop_step,
+            "process_index": process_index,
+            "process_count": process_count,
+            "extras": extras,
+        }
+        return ProcessBatches(data, open_source(data, data.train_split), options)
     source = open_source(data, data.train_split) if source is None else source
     loader = Loader(source, data, superpixels)
     # The m-th sample of this process is in step m // share. Numbering the samples of all
