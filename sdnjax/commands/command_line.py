@@ -24,7 +24,7 @@ from sdnjax.errors import InputError, RunError, unknown
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import PROTOCOLS, protocol
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
-from sdnjax.training.sharding import join_processes
+from sdnjax.training.cluster import join_processes, launched
 from sdnjax.training.stopping import PREEMPTED
 from sdnjax.training.together import failing_together
 
@@ -213,8 +213,15 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--distributed",
         action="store_true",
-        help="one process of several; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-        "JAX_PROCESS_ID say which, where the cluster does not",
+        help="one process of several, as SLURM, mpirun or a TPU pod says; elsewhere "
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do",
+    )
+    parser.add_argument(
+        "--join-within",
+        type=_seconds,
+        default=60,
+        metavar="SECONDS",
+        help="with --distributed, all processes must have come after so long [60]",
     )
     parser.add_argument(
         "--heartbeat",
@@ -232,10 +239,28 @@ def _seconds(text: str) -> int:
 
 
 def distributed(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """Joins the other processes if `--distributed` asks for it; an error inside ends all."""
+    """Joins the other processes if `--distributed` asks for it; an error inside ends all.
+
+    Raises: InputError if a launcher has started several tasks and `--distributed` is not there:
+      all of them would do the same, into one work directory.
+    """
+    task = launched()
     if arguments.distributed:
-        join_processes(arguments.heartbeat)
+        join_processes(arguments.heartbeat, arguments.join_within)
+    elif task is not None and task.tasks > 1:
+        raise InputError(
+            f"{task.launcher} has started {task.tasks} tasks of this command: with --distributed "
+            f"they work together, without it each would do the same; {_ALONE[task.launcher]} "
+            "before the command is for runs of their own"
+        )
     return failing_together(outcome)
+
+
+_ALONE = {
+    "SLURM": "env -u SLURM_STEP_NUM_TASKS",
+    "Open MPI": "env -u OMPI_COMM_WORLD_SIZE",
+    "MPI": "env -u PMI_SIZE",
+}
 
 
 def add_on_bad_image(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from sdnjax.commands.initial import first_state
 from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
 from sdnjax.commands.workdir import (
+    check_shared,
     check_workdir,
     code_record,
     describe_run,
@@ -75,6 +76,7 @@ def train(
     first = jax.process_index() == 0
     agree(_facts(experiment.resolved(), resume=resume, overwrite=overwrite))
     with held(workdir) if first else contextlib.nullcontext():
+        check_shared(workdir)
         return _train(
             experiment.resolved(),
             Path(workdir),

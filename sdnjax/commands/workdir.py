@@ -26,6 +26,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from sdnjax.experiment import Experiment, experiment_from_dict
 from sdnjax.files import write_atomically
 from sdnjax.settings import differences, own_objects, to_dict
 from sdnjax.training.checkpoints import finished_steps
+from sdnjax.training.together import gather
 
 _LOCK = ".lock"
 _OURS = ("config.json", "code", "runs.json", "metrics.jsonl", "checkpoints", "best", "tensorboard")
@@ -80,6 +82,39 @@ def held(path: str | Path) -> Iterator[None]:
             if [entry.name for entry in path.iterdir()] == [_LOCK]:
                 (path / _LOCK).unlink()
                 path.rmdir()
+
+
+def check_shared(path: str | Path, seconds: float = 10) -> None:
+    """Of several processes, whether all see the directory that process 0 holds.
+
+    Otherwise each would find another state to go on from, and wait for the others for ever.
+
+    Raises: InputError on all of them, with the hosts that do not see within `seconds` what process
+      0 has just written.
+    """
+    if jax.process_count() == 1:
+        return
+    path, first = Path(path), jax.process_index() == 0
+    # A name that nobody has looked for: a network disk may remember for a minute what is not there.
+    (name, *_) = gather(f".shared-{uuid.uuid4().hex[:12]}")
+    try:
+        if first:
+            write_atomically(path / name, socket.gethostname())
+        gather("written")
+        end = time.monotonic() + seconds
+        while not (seen := (path / name).is_file()) and time.monotonic() < end:
+            time.sleep(0.2)
+        blind = [host for host in gather(None if seen else socket.gethostname()) if host]
+    finally:
+        if first:
+            (path / name).unlink(missing_ok=True)
+    if blind:
+        listing = ", ".join(dict.fromkeys(blind[:4])) + (" and others" * (len(blind) > 4))
+        raise InputError(
+            f"work directory {path} is not one folder for all processes: {listing} did not see "
+            f"within {seconds:g} s what process 0 wrote there; name one on a disk that all of them "
+            "share with --workdir"
+        )
 
 
 def open_workdir(

@@ -54,8 +54,15 @@ def test_distributed_joins_the_processes(call, monkeypatch, config, tmp_path, sc
     class Joined(Exception):
         pass
 
-    def join(**how):
+    def join(*where, **how):
         raise Joined
+
+    for name, value in (
+        ("COORDINATOR_ADDRESS", "a:1"),
+        ("NUM_PROCESSES", "2"),
+        ("PROCESS_ID", "1"),
+    ):
+        monkeypatch.setenv(f"JAX_{name}", value)
 
     monkeypatch.setattr(jax.distributed, "initialize", join)
     open_workdir(tmp_path / "run", Experiment())
