@@ -255,3 +255,21 @@ def test_two_processes_evaluate_as_one(tmp_path, command, on_one_device):
     assert (tmp_path / "one_confusion.csv").read_text() == (
         tmp_path / "two_confusion.csv"
     ).read_text()
+
+
+def test_a_work_directory_that_is_not_shared_is_told_by_all(tmp_path, command):
+    """Each process has a folder of its own behind one relative name, as on local disks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    both = []
+    for index, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        told = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        told["JAX_PROCESS_ID"] = str(index)
+        both.append(command(tmp_path / name / "x", "--workdir=run", "--distributed", **told))
+    for process in both:
+        _, err = finish(process, status=2)
+        assert "work directory run is not one folder for all processes" in err
+        assert socket.gethostname() in err
+    assert not any((tmp_path / name / "run").exists() for name in "ab")
