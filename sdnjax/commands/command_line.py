@@ -24,6 +24,7 @@ from sdnjax.errors import InputError, RunError, unknown
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import PROTOCOLS, protocol
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
+from sdnjax.places import place
 from sdnjax.training.cluster import join_processes, launched
 from sdnjax.training.stopping import PREEMPTED
 from sdnjax.training.together import failing_together
@@ -70,7 +71,7 @@ def parse_experiment(
     words = [a for a in argv if a not in ("-h", "--help")]
     experiment = Experiment()
     if words and not words[0].startswith("-"):
-        experiment = load(_early(parser, argv), Path(words[0]))
+        experiment = load(_early(parser, argv), place(words[0]))
     elif not asks_help:
         usage = (parser.usage or "").removesuffix(" [options]")
         raise InputError(f"name the {positional} first: {usage}; --help shows all")
