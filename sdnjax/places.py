@@ -177,11 +177,13 @@ class Lease:
 
     def _create(self) -> bool:
         """Writes the object if there is none."""
+        if self._path.is_file():
+            return False  # before asking: not every store knows the condition below
         try:
             filesystem(self._path).pipe_file(os.fspath(self._path), self._content(), mode="create")
         except FileExistsError:
             return False
-        return self._read().get("lease") == self._own  # a store may not know the condition
+        return self._read().get("lease") == self._own
 
     def _wait_for_death(self) -> None:
         """Returns when the holder has gone, and its object with it. Raises: `InUse`."""

@@ -308,12 +308,19 @@ def _foreseen(error: BaseException) -> tuple[int, str] | None:
         if out_of_memory(error):
             return 1, f"stopped: {_OUT_OF_MEMORY}"
         return _lost_another(error)
+    if type(error).__module__.partition(".")[0] in _OF_BUCKETS:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return 1, f"stopped: the bucket cannot be reached: {reason}"
     if isinstance(error, OSError):  # a full disk, a folder that went away
         where = f"{error.filename}: " if error.filename else ""
         return 1, f"stopped: {where}{error.strerror or error}"
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted"
     return None
+
+
+# Packages whose errors are about credentials and networks; many are no OSError.
+_OF_BUCKETS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
 
 
 def _lost_another(error: BaseException) -> tuple[int, str] | None:

@@ -31,7 +31,7 @@ def camvid(tmp_path_factory):
 
 @pytest.fixture
 def command(request, camvid):
-    def command(workdir, *words, devices=1, script="train.py", **variables):
+    def command(workdir, *words, devices=1, script="train.py", only=False, **variables):
         root = request.config.rootpath
         flags = f"--xla_force_host_platform_device_count={devices}"
         environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1", **variables}
@@ -40,7 +40,8 @@ def command(request, camvid):
             *("--data.dir", camvid, "--steps=12", "--batch_size=8"),
             *("--data.crop_size=32,32", "--log_every=1", "--model.neck.guidance_channels=16"),
         ]
-        words = [root / script, *(training if script == "train.py" else [workdir]), *words]
+        usual = training if script == "train.py" else [workdir]
+        words = [root / script, *([] if only else usual), *words]
         return subprocess.Popen(
             [sys.executable, *map(str, words)],
             stdout=subprocess.PIPE,
