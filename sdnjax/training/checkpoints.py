@@ -25,7 +25,7 @@ from sdnjax.errors import InputError, RunError
 from sdnjax.files import write_atomically
 from sdnjax.models.old_layout import old_leaves
 from sdnjax.places import in_bucket, place, remove, upload
-from sdnjax.training.copies import alone, local_copy, on_host, temporary_folder
+from sdnjax.training.copies import WrittenApart, local_copy, on_host, temporary_folder
 from sdnjax.training.seal import SEAL, DamagedCheckpoint, read_seal, verify, write_seal
 from sdnjax.training.state import TrainState
 
@@ -41,18 +41,15 @@ class CheckpointWriter:
         self._directory = place(directory)
         # In a bucket only copies are put, see `copies`; of several processes by the first alone.
         self._remote = in_bucket(self._directory)
-        self._idle = self._remote and jax.process_index() > 0
+        self._apart = self._remote and jax.process_count() > 1
         self._folder = temporary_folder() if self._remote else self._directory
         self._keep, self._description = keep, description
         # Orbax would delete older steps before the new one is sealed.
         policy = ocp.training.preservation_policies.PreserveAll()
         self._checkpointer = None
-        if not self._idle:
+        if not self._apart:
             self._checkpointer = ocp.training.Checkpointer(
-                self._folder.absolute(),
-                context=ocp.Context(multiprocessing_options=alone() if self._remote else None),
-                preservation_policy=policy,
-                cleanup_tmp_directories=True,
+                self._folder.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
             )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdnjax-checkpoint")
         self._pending: tuple[int, Future[None]] | None = None
@@ -64,14 +61,18 @@ class CheckpointWriter:
         step = int(state.step)
         items = _items_of(state)
         items = {k: v for k, v in items.items() if jax.tree.leaves(v)}  # Orbax refuses empty ones
-        if self._remote:
+        if self._apart:
             items = on_host(items)
-        if self._checkpointer is None:
-            return
+            if jax.process_index() > 0:
+                return
+        response: Any
         try:
-            response = self._checkpointer.save_checkpointables_async(
-                step, items, force=True, overwrite=step in _step_folders(self._folder)
-            )
+            if self._checkpointer is None:
+                response = WrittenApart(self._folder / str(step), items)
+            else:
+                response = self._checkpointer.save_checkpointables_async(
+                    step, items, force=True, overwrite=step in _step_folders(self._folder)
+                )
         except Exception as error:
             raise self._failure(step, error) from error
         self._pending = (step, self._thread.submit(self._finish, step, response))

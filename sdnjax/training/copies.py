@@ -3,7 +3,7 @@
 Orbax writes arrays to disks and to gs:// alone, and finishes a checkpoint by a rename, which a
 bucket has not. So a checkpoint is made in a temporary folder, and copied up file by file with its
 seal as the last one, without which it does not count. Nothing but copying touches the bucket. It
-takes the disk space of one checkpoint; TMPDIR says where.
+takes the disk space of one checkpoint, of two where there are several processes; TMPDIR says where.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ import atexit
 import contextlib
 import functools
 import hashlib
+import os
+import pickle
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +25,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint.tree import serialize_tree
 
 from sdnjax.errors import InputError
 from sdnjax.places import download, in_bucket, place
@@ -37,12 +42,44 @@ def temporary_folder() -> Path:
 _copies = functools.cache(temporary_folder)
 
 
-def alone() -> ocp.options.MultiprocessingOptions:
-    """Tells Orbax that this process writes by itself, whatever others there are."""
-    own = None if jax.process_count() == 1 else {0}
-    return ocp.options.MultiprocessingOptions(
-        primary_host=0, active_processes=own, barrier_sync_key_prefix=own and "sdnjax"
-    )
+class WrittenApart:
+    """A checkpoint that a process of its own writes, for one process of several.
+
+    Orbax's own saving waits for all processes and for a folder that they share.
+    """
+
+    def __init__(self, folder: Path, items: Any):
+        """
+        Args:
+          folder: of the checkpoint, made here.
+          items: name → tree with NumPy arrays as leaves.
+        """
+        self._folder, self._work = folder, temporary_folder()
+        # Types of one's own (an optimizer's) are unknown there; by name they load as they are.
+        plain = {name: serialize_tree(tree, keep_empty_nodes=True) for name, tree in items.items()}
+        with (self._work / "items").open("wb") as file:
+            pickle.dump(plain, file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def result(self) -> None:
+        """Writes it, in place of what is there. Raises: OSError with the process's own error."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        words = [sys.executable, "-c", _WRITE, str(self._work / "items"), str(self._folder)]
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        shutil.rmtree(self._work, ignore_errors=True)
+        if done.returncode:
+            lines = [
+                x for x in done.stderr.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", x)
+            ]
+            raise OSError((lines or [f"status {done.returncode}"])[-1])
+
+
+_WRITE = """
+import pathlib, pickle, sys
+from orbax.checkpoint import v1 as ocp
+with open(sys.argv[1], "rb") as file:
+    ocp.save_checkpointables(pathlib.Path(sys.argv[2]).absolute(), pickle.load(file))
+"""
 
 
 @contextlib.contextmanager

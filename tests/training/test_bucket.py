@@ -2,6 +2,8 @@
 
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from sdnjax.errors import InputError
@@ -10,6 +12,7 @@ from sdnjax.training.best import history
 from sdnjax.training.checkpoints import (
     SEAL,
     CheckpointWriter,
+    _items_of,
     abstract_variables,
     find_checkpoint,
     finished_steps,
@@ -17,8 +20,11 @@ from sdnjax.training.checkpoints import (
     restore_state,
 )
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
+from sdnjax.training.seal import write_seal
+from sdnjax.training.sharding import data_mesh, split_by_batch
 from tests.bucket import MemoryBucket, bucket  # noqa: F401  (a fixture)
 from tests.training.test_checkpoints import abstract, assert_same, state_at, write
+from tests.training.tiny import Tiny, recipe_of
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +137,29 @@ def test_uploads_of_metrics_take_a_bounded_share_of_the_time(bucket, monkeypatch
         clock[0] += 1.0
     assert len(uploads) * 5.0 <= 0.06 * clock[0]
     assert len(uploads) >= 8
+
+
+def test_one_of_several_writes_in_a_process_of_its_own(tmp_path):
+    import optax
+
+    state = recipe_of(Tiny(), optax.chain(optax.clip(1.0), optax.adamw(1e-3))).init_state()
+    items = copies.on_host(_items_of(state))
+    copies.WrittenApart(tmp_path / "7", items).result()
+    write_seal(tmp_path / "7", {})
+    assert_same(restore_state(tmp_path / "7", abstract(state, 8)), state)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"NotADirectoryError.*file"):
+        copies.WrittenApart(tmp_path / "file" / "7", items).result()
+
+
+def test_what_is_split_is_put_together():
+    mesh = data_mesh(8)
+    array = np.arange(16.0, dtype=np.float32)
+    split = jax.device_put(array, split_by_batch(mesh))
+    whole = copies.on_host({"a": split, "b": np.int32(3)})
+    assert isinstance(whole["a"], np.ndarray)
+    np.testing.assert_array_equal(whole["a"], array)
+    assert whole["b"] == 3
 
 
 def test_scores_of_validations(bucket):  # noqa: F811
