@@ -68,10 +68,8 @@ class WrittenApart:
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         shutil.rmtree(self._work, ignore_errors=True)
         if done.returncode:
-            lines = [
-                x for x in done.stderr.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", x)
-            ]
-            raise OSError((lines or [f"status {done.returncode}"])[-1])
+            found = re.findall(r"^[\w.]+(?:Error|Exception)\b.*", done.stderr, re.MULTILINE)
+            raise OSError((found or [f"status {done.returncode}"])[-1])
 
 
 _WRITE = """
