@@ -36,6 +36,7 @@ from sdnjax.commands.predict import predict_pictures
 from sdnjax.commands.submission import FORMATS
 from sdnjax.errors import InputError
 from sdnjax.options import OneLineParser
+from sdnjax.places import in_bucket, place
 
 
 def main() -> None:
@@ -66,11 +67,14 @@ def main() -> None:
 
     if arguments.segfix and arguments.format == "probabilities":
         raise InputError("--segfix moves labels: it has no effect on --format probabilities")
+    workdir = place(arguments.workdir)
+    if in_bucket(workdir) and arguments.out is None:
+        raise InputError(f"{workdir} is in a bucket: name a folder for the pictures with --out")
     predict_pictures(
-        arguments.workdir,
+        workdir,
         with_segfix(experiment, arguments.segfix),
         arguments.pictures,
-        arguments.out or arguments.workdir / (arguments.format or "predictions"),
+        arguments.out or workdir / (arguments.format or "predictions"),
         step=arguments.step,
         opacity=arguments.opacity,
         format=arguments.format,

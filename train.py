@@ -26,6 +26,7 @@ from sdnjax.commands.command_line import (
 )
 from sdnjax.errors import InputError
 from sdnjax.options import OneLineParser
+from sdnjax.places import place
 from sdnjax.training.stopping import Stop, Stopped
 
 
@@ -44,12 +45,12 @@ def main() -> int:
     add_on_bad_image(parser)
     arguments, experiment = parse_experiment(parser, "configuration file", from_config)
 
-    workdir = arguments.workdir or Path("runs") / experiment.name
-    source = Path(arguments.source)
+    workdir = place(arguments.workdir or Path("runs") / experiment.name)
+    source = place(arguments.source)
     if source.is_dir():
         if not arguments.resume:
             raise InputError(f"{source} is a work directory: --resume goes on there")
-        if arguments.workdir not in (None, source):
+        if arguments.workdir is not None and workdir != source:
             raise InputError(f"--workdir: {source} goes on where it is")
         workdir = source
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from sdnjax.errors import InputError
+from sdnjax.places import in_bucket, place
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -34,8 +36,15 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A hidden path beside `path` to write to; it takes the place of `path` at the end.
 
-    If anything is raised inside, it is removed, and what was at `path` stays.
+    If anything is raised inside, it is removed, and what was at `path` stays. Of an object in a
+    bucket, which appears as a whole, the path to write to is here.
     """
+    if in_bucket(path):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            place(path).write_bytes(temporary.read_bytes())
+        return
     # Unique also among the threads of one process. Not `tempfile`, whose files only their
     # owner may read; a prepared data set or a work directory may be shared.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")

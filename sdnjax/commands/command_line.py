@@ -24,7 +24,8 @@ from sdnjax.errors import InputError, RunError, unknown
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import PROTOCOLS, protocol
 from sdnjax.options import OneLineParser, add_overrides, apply_overrides
-from sdnjax.training.sharding import join_processes
+from sdnjax.places import place
+from sdnjax.training.cluster import join_processes, launched
 from sdnjax.training.stopping import PREEMPTED
 from sdnjax.training.together import failing_together
 
@@ -70,7 +71,7 @@ def parse_experiment(
     words = [a for a in argv if a not in ("-h", "--help")]
     experiment = Experiment()
     if words and not words[0].startswith("-"):
-        experiment = load(_early(parser, argv), Path(words[0]))
+        experiment = load(_early(parser, argv), place(words[0]))
     elif not asks_help:
         usage = (parser.usage or "").removesuffix(" [options]")
         raise InputError(f"name the {positional} first: {usage}; --help shows all")
@@ -213,8 +214,15 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--distributed",
         action="store_true",
-        help="one process of several; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-        "JAX_PROCESS_ID say which, where the cluster does not",
+        help="one process of several, as SLURM, mpirun or a TPU pod says; elsewhere "
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do",
+    )
+    parser.add_argument(
+        "--join-within",
+        type=_seconds,
+        default=60,
+        metavar="SECONDS",
+        help="with --distributed, all processes must have come after so long [60]",
     )
     parser.add_argument(
         "--heartbeat",
@@ -232,10 +240,28 @@ def _seconds(text: str) -> int:
 
 
 def distributed(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """Joins the other processes if `--distributed` asks for it; an error inside ends all."""
+    """Joins the other processes if `--distributed` asks for it; an error inside ends all.
+
+    Raises: InputError if a launcher has started several tasks and `--distributed` is not there:
+      all of them would do the same, into one work directory.
+    """
+    task = launched()
     if arguments.distributed:
-        join_processes(arguments.heartbeat)
+        join_processes(arguments.heartbeat, arguments.join_within)
+    elif task is not None and task.tasks > 1:
+        raise InputError(
+            f"{task.launcher} has started {task.tasks} tasks of this command: with --distributed "
+            f"they work together, without it each would do the same; {_ALONE[task.launcher]} "
+            "before the command is for runs of their own"
+        )
     return failing_together(outcome)
+
+
+_ALONE = {
+    "SLURM": "env -u SLURM_STEP_NUM_TASKS",
+    "Open MPI": "env -u OMPI_COMM_WORLD_SIZE",
+    "MPI": "env -u PMI_SIZE",
+}
 
 
 def add_on_bad_image(parser: argparse.ArgumentParser) -> None:
@@ -282,12 +308,19 @@ def _foreseen(error: BaseException) -> tuple[int, str] | None:
         if out_of_memory(error):
             return 1, f"stopped: {_OUT_OF_MEMORY}"
         return _lost_another(error)
+    if type(error).__module__.partition(".")[0] in _OF_BUCKETS:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return 1, f"stopped: the bucket cannot be reached: {reason}"
     if isinstance(error, OSError):  # a full disk, a folder that went away
         where = f"{error.filename}: " if error.filename else ""
         return 1, f"stopped: {where}{error.strerror or error}"
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted"
     return None
+
+
+# Packages whose errors are about credentials and networks; many are no OSError.
+_OF_BUCKETS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
 
 
 def _lost_another(error: BaseException) -> tuple[int, str] | None:

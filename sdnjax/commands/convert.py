@@ -22,6 +22,7 @@ from sdnjax.experiment import Experiment
 from sdnjax.models import Model
 from sdnjax.models.families import likes
 from sdnjax.options import replaced
+from sdnjax.places import place
 from sdnjax.training.checkpoints import CheckpointWriter
 
 
@@ -80,7 +81,7 @@ def from_torch(
     state = recipe.init_state(jax.tree.map(jnp.asarray, variables))
     description = describe_run(experiment, space) | {"converted_from": str(source)}
     writer = CheckpointWriter(
-        Path(workdir) / "checkpoints", experiment.keep_checkpoints, description
+        place(workdir) / "checkpoints", experiment.keep_checkpoints, description
     )
     try:
         writer.save(state)

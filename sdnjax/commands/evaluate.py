@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import protocol_name
 from sdnjax.inference.scoring import empty_metrics, evaluate
 from sdnjax.metrics import SegmentationMetrics, format_table
+from sdnjax.places import make_folder, place
 from sdnjax.settings import to_dict
 from sdnjax.training.together import gather
 from sdnjax.visualize import confusion_picture, save_png, undrawable
@@ -86,9 +88,9 @@ def evaluate_run(
         settings |= {"data": _scored_data(data)}
         settings |= {"evaluation": to_dict(experiment.evaluation)}
         name = f"{split}_{network.step}_{protocol_name(experiment.evaluation)}"
-        folder = Path(workdir) / "evaluation"
-        out = _free_name(folder, name, settings) if out is None else Path(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = place(workdir) / "evaluation"
+        out = _free_name(folder, name, settings) if out is None else place(out)
+        make_folder(out.parent)
         write_atomically(out, json.dumps({**settings, "results": results}, indent=1) + "\n")
         confusion = metrics["MeanIoU"].confusion
         beside = out.with_name(f"{out.stem}_confusion.csv")
@@ -182,10 +184,11 @@ def try_evaluation(
 
 def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -> None:
     """A confusion matrix as CSV: a row for each true class, a column for each predicted one."""
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["truth \\ prediction", *classes])
-        rows.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["truth \\ prediction", *classes])
+    rows.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
+    write_atomically(path, text.getvalue())
 
 
 def silent(line: str) -> None:

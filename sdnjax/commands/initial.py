@@ -16,6 +16,7 @@ from sdnjax.convert.load import shorten, summary
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model
+from sdnjax.places import place
 from sdnjax.recipe import Recipe, with_shardings
 from sdnjax.training.checkpoints import abstract_variables, describe, find_checkpoint, load_items
 from sdnjax.training.state import TrainState
@@ -35,7 +36,7 @@ def first_state(
     state = recipe.new_state(mesh)
     if experiment.init_from is None:
         return state
-    source = Path(experiment.init_from)
+    source = place(experiment.init_from)
     if source.is_file():
         raise InputError(
             f"init_from: {source} is a file: convert it (python convert.py from-torch CONFIG "
@@ -46,8 +47,8 @@ def first_state(
     path = find_checkpoint(source / "checkpoints")
     _check_details(experiment, path, source)
     there = abstract_variables(path)
-    place = SingleDeviceSharding(jax.local_devices()[0])
-    theirs = load_items(path, with_shardings(there, place))
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    theirs = load_items(path, with_shardings(there, device))
     initial = flat(state.variables)
     others = tuple(describe(path)["classes"])
     taken, kept = transferred(

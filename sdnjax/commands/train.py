@@ -20,6 +20,7 @@ from sdnjax.commands.initial import first_state
 from sdnjax.commands.trained import check_classes, count_parameters
 from sdnjax.commands.waiting import explain_waiting
 from sdnjax.commands.workdir import (
+    check_shared,
     check_workdir,
     code_record,
     describe_run,
@@ -35,6 +36,7 @@ from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
+from sdnjax.places import in_bucket, place
 from sdnjax.recipe import Recipe
 from sdnjax.settings import to_dict
 from sdnjax.training.best import Best, history, score, waited
@@ -76,9 +78,10 @@ def train(
     first = jax.process_index() == 0
     agree(_facts(experiment.resolved(), resume=resume, overwrite=overwrite))
     with held(workdir) if first else contextlib.nullcontext():
+        check_shared(workdir)
         return _train(
             experiment.resolved(),
-            Path(workdir),
+            place(workdir),
             resume=resume,
             overwrite=overwrite,
             report=report if first else silent,
@@ -132,6 +135,8 @@ def _train(
     )
     log = None
     if jax.process_index() == 0:
+        if experiment.tensorboard and in_bucket(workdir):
+            report("no TensorBoard files are written in a bucket: metrics.jsonl holds the same")
         log = MetricsLog(workdir, start_step=start, tensorboard=experiment.tensorboard)
     step, traced = recipe.compiled_step(mesh), None
     if experiment.profile is not None and jax.process_index() == 0:
@@ -268,12 +273,12 @@ def _check_superpixels(experiment: Experiment, recipe: Recipe) -> None:
 def has_ended(experiment: Experiment, workdir: str | Path, state: TrainState) -> bool:
     """Whether a run is over: at its last step and validated, or because nothing became better."""
     if int(state.step) >= experiment.steps:
-        return experiment.data.val_split is None or _is_validated(Path(workdir), int(state.step))
+        return experiment.data.val_split is None or _is_validated(place(workdir), int(state.step))
     sign = 1.0 if experiment.best_is == "highest" else -1.0
     if experiment.stop_after is None:
         return False
     record = {"name": experiment.keep_best, "highest": sign > 0}
-    seen = [e for e in history(Path(workdir) / "best", record) if e["step"] <= int(state.step)]
+    seen = [e for e in history(place(workdir) / "best", record) if e["step"] <= int(state.step)]
     return waited(seen, sign) >= experiment.stop_after
 
 

@@ -16,6 +16,7 @@ from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment, experiment_from_dict
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
+from sdnjax.places import place
 from sdnjax.recipe import with_shardings
 from sdnjax.settings import differences
 from sdnjax.training.checkpoints import describe, find_checkpoint, finished_steps, load_items
@@ -64,15 +65,15 @@ def load_network(
     """
     experiment = load_experiment(workdir) if experiment is None else experiment
     if step == "best":
-        path = _best_checkpoint(Path(workdir))
+        path = _best_checkpoint(place(workdir))
     else:
-        path = find_checkpoint(Path(workdir) / "checkpoints", step)
+        path = find_checkpoint(place(workdir) / "checkpoints", step)
     description = describe(path)
     _check_network(path, description["experiment"], experiment)
     classes = tuple(description["classes"])
     recipe = experiment.build(len(classes))
-    place = SingleDeviceSharding(jax.local_devices()[0])
-    variables = load_items(path, with_shardings(recipe.abstract_state(), place).variables)
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    variables = load_items(path, with_shardings(recipe.abstract_state(), device).variables)
     palette = tuple(tuple(colour) for colour in description["palette"])
     mirrored = description.get("mirrored")  # earlier versions had none
     return Trained(

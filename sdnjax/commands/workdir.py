@@ -14,6 +14,7 @@ predictions/     what predict.py wrote
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import hashlib
@@ -21,12 +22,13 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,10 @@ from sdnjax.data.sets.label_space import LabelSpace
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment, experiment_from_dict
 from sdnjax.files import write_atomically
+from sdnjax.places import InUse, Lease, download, in_bucket, make_folder, place, remove
 from sdnjax.settings import differences, own_objects, to_dict
 from sdnjax.training.checkpoints import finished_steps
+from sdnjax.training.together import gather
 
 _LOCK = ".lock"
 _OURS = (
@@ -55,12 +59,16 @@ _OURS = (
 def held(path: str | Path) -> Iterator[None]:
     """The directory for one run alone; the system gives it back when the process ends, even killed.
 
-    It is made if it is not there, and taken away again if it is left empty.
+    In a bucket, where it cannot, another run waits until nothing is heard of the dead one, see
+    `Lease`. The directory is made if it is not there, and taken away again if it is left empty.
 
     Raises: InputError if another run has it, or it cannot be written.
     """
-    path = Path(path)
-    _refuse_url(path)
+    path = place(path)
+    if in_bucket(path):
+        with _leased(path):
+            yield
+        return
     if path.exists() and not path.is_dir():
         yield  # `check_workdir` says what is wrong
         return
@@ -86,6 +94,55 @@ def held(path: str | Path) -> Iterator[None]:
                 path.rmdir()
 
 
+@contextlib.contextmanager
+def _leased(path: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(Lease(path / _LOCK))
+        except InUse as holder:
+            raise InputError(
+                f"{path} is in use by another train.py ({holder}): wait until it has ended, or "
+                "name another --workdir"
+            ) from None
+        except Exception as error:  # of many packages: no bucket, no credentials, no network
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(f"cannot write to work directory {path}: {reason}") from error
+        yield
+
+
+def check_shared(path: str | Path, seconds: float = 10) -> None:
+    """Of several processes, whether all see the directory that process 0 holds.
+
+    Otherwise each would find another state to go on from, and wait for the others for ever.
+
+    Raises: InputError on all of them, with the hosts that do not see within `seconds` what process
+      0 has just written.
+    """
+    if jax.process_count() == 1:
+        return
+    path, first = place(path), jax.process_index() == 0
+    # A name that nobody has looked for: a network disk may remember for a minute what is not there.
+    (name, *_) = gather(f".shared-{uuid.uuid4().hex[:12]}")
+    try:
+        if first:
+            write_atomically(path / name, socket.gethostname())
+        gather("written")
+        end = time.monotonic() + seconds
+        while not (seen := (path / name).is_file()) and time.monotonic() < end:
+            time.sleep(0.2)
+        blind = [host for host in gather(None if seen else socket.gethostname()) if host]
+    finally:
+        if first:
+            (path / name).unlink(missing_ok=True)
+    if blind:
+        listing = ", ".join(dict.fromkeys(blind[:4])) + (" and others" * (len(blind) > 4))
+        raise InputError(
+            f"work directory {path} is not one folder for all processes: {listing} did not see "
+            f"within {seconds:g} s what process 0 wrote there; name one on a disk that all of them "
+            "share, or in a bucket, with --workdir"
+        )
+
+
 def open_workdir(
     path: str | Path, experiment: Experiment, *, resume: bool = False, overwrite: bool = False
 ) -> None:
@@ -95,7 +152,7 @@ def open_workdir(
     """
     if jax.process_index() == 0:  # of several processes, one looks and writes
         check_workdir(path, experiment, resume=resume, overwrite=overwrite)
-        _prepare(Path(path), experiment, overwrite)
+        _prepare(place(path), experiment, overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("work directory")
 
@@ -111,7 +168,7 @@ def check_workdir(
       InputError: it holds a run and neither `resume` nor `overwrite` was asked for; it
         holds another experiment; it holds something that is no run.
     """
-    path = Path(path)
+    path = place(path)
     saved = path / "config.json"
     if path.exists() and not path.is_dir():
         raise InputError(f"work directory {path} is a file: name a folder with --workdir")
@@ -126,18 +183,18 @@ def _prepare(path: Path, experiment: Experiment, overwrite: bool) -> None:
     code = {} if experiment.code is None else sources(experiment.code)  # it may lie in path/code
     if saved.is_file() and overwrite:
         for name in _OURS:
-            entry = path / name
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+            remove(path / name)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         for name, content in code.items():
-            (path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+            make_folder((path / "code" / name).parent)
             write_atomically(path / "code" / name, content)
         _write_json(saved, {**to_dict(experiment), "code": code_record(experiment)})
         starts = path / "runs.json"
         _write_json(starts, [*_starts_so_far(starts), provenance()])
     except OSError as error:
-        raise InputError(f"cannot write to work directory {path}: {error.strerror}") from None
+        reason = error.strerror or error
+        raise InputError(f"cannot write to work directory {path}: {reason}") from None
 
 
 def _starts_so_far(path: Path) -> list[Any]:
@@ -150,7 +207,8 @@ def _starts_so_far(path: Path) -> list[Any]:
         found = None
     if isinstance(found, list):
         return found
-    path.replace(path.with_name("runs.damaged.json"))
+    write_atomically(path.with_name("runs.damaged.json"), path.read_bytes())
+    path.unlink()
     return []
 
 
@@ -167,7 +225,7 @@ def load_experiment(
       InputError: there is no run, or its file is damaged; it needs code that is not named, not
         kept, or no longer what it was.
     """
-    path = Path(path)
+    path = place(path)
     values, record = _read_config(path)
     where = str(path / "config.json")
     own = own_objects(values)
@@ -190,13 +248,12 @@ def load_experiment(
 
 def recorded_steps(path: str | Path) -> int | None:
     """The number of steps that the run in a directory was to have."""
-    values, _ = _read_config(Path(path))
+    values, _ = _read_config(place(path))
     return values.get("steps")
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What `config.json` holds: the experiment, and the record of its code if there is any."""
-    _refuse_url(path)
     saved = path / "config.json"
     if not saved.is_file():
         raise InputError(f"{path} is no work directory: it has no config.json")
@@ -209,21 +266,18 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     return values, values.pop("code", None)
 
 
-def _refuse_url(path: Path) -> None:
-    """InputError for `gs://…` and its like, of which a `Path` would make a folder here."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise InputError(
-            f"{path}: a work directory is a folder on a disk that is mounted here, not a URL; "
-            "mount the bucket (gcsfuse, s3fs), or copy what a run has written"
-        )
-
-
 def _kept_code(path: Path, record: dict[str, Any] | None) -> Path:
     """The configuration file that the directory keeps; InputError unless all is as it was."""
     if not record:
         raise InputError(
             f"{path} keeps no code: its experiment was made in Python, not by a configuration file"
         )
+    if in_bucket(path):  # Python imports from disks
+        copy = Path(tempfile.mkdtemp(prefix="sdnjax-code-"))
+        atexit.register(shutil.rmtree, copy, ignore_errors=True)
+        names = [name for name in record["files"] if ".." not in Path(name).parts]
+        download(path / "code", copy / "code", dict.fromkeys(names, -1))
+        path = copy
     for name, digest in record["files"].items():
         file = path / "code" / name
         if not file.resolve().is_relative_to((path / "code").resolve()):

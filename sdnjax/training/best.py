@@ -12,6 +12,7 @@ import jax
 
 from sdnjax.errors import InputError, unknown
 from sdnjax.files import write_atomically
+from sdnjax.places import place
 from sdnjax.training.checkpoints import CheckpointWriter
 from sdnjax.training.metrics_log import read_metrics
 from sdnjax.training.state import TrainState
@@ -73,7 +74,7 @@ class Best:
           start_step: where the run goes on; scores of later steps will come again.
           description: travels with the checkpoint.
         """
-        self._directory, self._name = Path(directory), name
+        self._directory, self._name = place(directory), name
         self._sign, self._patience = (1.0 if highest else -1.0), patience
         self._writer = CheckpointWriter(self._directory, 1, dict(description))
         self._record = {"name": name, "highest": highest}
@@ -129,7 +130,7 @@ def history(directory: str | Path, record: Mapping[str, Any] | None = None) -> l
     Raises: InputError if they are of another score than `record` says, or the file is damaged and
       there is no record to make them by.
     """
-    path = Path(directory) / _HISTORY
+    path = place(directory) / _HISTORY
     if not path.is_file():
         return []
     try:

@@ -22,7 +22,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import v1 as ocp
 
 from sdnjax.errors import InputError, RunError
+from sdnjax.files import write_atomically
 from sdnjax.models.old_layout import old_leaves
+from sdnjax.places import in_bucket, place, remove, upload
+from sdnjax.training.copies import WrittenApart, local_copy, on_host, temporary_folder
 from sdnjax.training.seal import SEAL, DamagedCheckpoint, read_seal, verify, write_seal
 from sdnjax.training.state import TrainState
 
@@ -35,13 +38,19 @@ class CheckpointWriter:
 
     def __init__(self, directory: str | Path, keep: int, description: dict[str, Any]):
         """`description` is JSON that travels with each checkpoint; see `describe`."""
-        self._directory = directory = Path(directory)
+        self._directory = place(directory)
+        # In a bucket only copies are put, see `copies`; of several processes by the first alone.
+        self._remote = in_bucket(self._directory)
+        self._apart = self._remote and jax.process_count() > 1
+        self._folder = temporary_folder() if self._remote else self._directory
         self._keep, self._description = keep, description
         # Orbax would delete older steps before the new one is sealed.
         policy = ocp.training.preservation_policies.PreserveAll()
-        self._checkpointer = ocp.training.Checkpointer(
-            directory.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
-        )
+        self._checkpointer = None
+        if not self._apart:
+            self._checkpointer = ocp.training.Checkpointer(
+                self._folder.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
+            )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdnjax-checkpoint")
         self._pending: tuple[int, Future[None]] | None = None
         self._failed = False
@@ -52,10 +61,18 @@ class CheckpointWriter:
         step = int(state.step)
         items = _items_of(state)
         items = {k: v for k, v in items.items() if jax.tree.leaves(v)}  # Orbax refuses empty ones
+        if self._apart:
+            items = on_host(items)
+            if jax.process_index() > 0:
+                return
+        response: Any
         try:
-            response = self._checkpointer.save_checkpointables_async(
-                step, items, force=True, overwrite=step in _step_folders(self._directory)
-            )
+            if self._checkpointer is None:
+                response = WrittenApart(self._folder / str(step), items)
+            else:
+                response = self._checkpointer.save_checkpointables_async(
+                    step, items, force=True, overwrite=step in _step_folders(self._folder)
+                )
         except Exception as error:
             raise self._failure(step, error) from error
         self._pending = (step, self._thread.submit(self._finish, step, response))
@@ -77,13 +94,17 @@ class CheckpointWriter:
         response.result()
         if jax.process_index() > 0:
             return
-        write_seal(self._directory / str(step), self._description)
+        write_seal(self._folder / str(step), self._description)
+        if self._remote:
+            upload(self._folder / str(step), self._directory / str(step), last=SEAL)
+            shutil.rmtree(self._folder / str(step))
         finished = finished_steps(self._directory)
         for old in finished[: -self._keep]:
             if old != step:
                 # The seal first: a deletion that is cut off leaves nothing that looks whole.
                 (self._directory / str(old) / SEAL).unlink()
-                shutil.rmtree(self._directory / str(old), ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove(self._directory / str(old))
 
     def close(self) -> None:
         """Finishes what is pending."""
@@ -93,7 +114,10 @@ class CheckpointWriter:
             self._thread.shutdown()
             # Orbax raises the error of a failed save again; it has been reported.
             with contextlib.suppress(*([Exception] if self._failed else [])):
-                self._checkpointer.close()
+                if self._checkpointer is not None:
+                    self._checkpointer.close()
+            if self._remote:
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def _failure(self, step: int, error: BaseException) -> RunError:
         self._failed = True
@@ -106,13 +130,13 @@ class CheckpointWriter:
 
 def finished_steps(directory: str | Path) -> list[int]:
     """Steps whose checkpoint was written to its end, in ascending order."""
-    directory = Path(directory)
+    directory = place(directory)
     return [s for s in _step_folders(directory) if (directory / str(s) / SEAL).is_file()]
 
 
 def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
     """The folder of `step`, or of the latest finished one."""
-    directory = Path(directory)
+    directory = place(directory)
     steps = finished_steps(directory)
     if not steps:
         raise InputError(f"no finished checkpoint in {directory}: train first")
@@ -124,13 +148,15 @@ def find_checkpoint(directory: str | Path, step: int | None = None) -> Path:
 
 def describe(path: str | Path) -> dict[str, Any]:
     """What the checkpoint says of itself: `experiment`, `classes`, `palette`, `versions`."""
-    return read_seal(Path(path))["description"]
+    return read_seal(place(path))["description"]
 
 
 def abstract_variables(path: Path) -> dict[str, Any]:
     """Shapes and types of the network's variables that a checkpoint holds."""
-    metadata = ocp.checkpointables_metadata(path.absolute()).metadata
-    found = {name: metadata[name] for name in ("params", "batch_stats") if name in metadata}
+    kinds = ("params", "batch_stats")
+    with local_copy(path, kinds) as here:
+        metadata = ocp.checkpointables_metadata(here.absolute()).metadata
+    found = {name: metadata[name] for name in kinds if name in metadata}
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
         found,
@@ -149,11 +175,17 @@ def load_items(path: str | Path, abstract: dict[str, Any]) -> dict[str, Any]:
     Raises:
       InputError: a file is missing, cut short or changed, or a shape does not fit.
     """
-    path = Path(path)
+    path = place(path)
+    with local_copy(path, tuple(abstract)) as here:
+        return _load_local(here, path, abstract)
+
+
+def _load_local(path: Path, named: Path, abstract: dict[str, Any]) -> dict[str, Any]:
+    """The items in the folder `path`, which is `named` or a copy of it."""
     try:
         verify(path, tuple(abstract))
     except DamagedCheckpoint as error:
-        others = [s for s in finished_steps(path.parent) if str(s) != path.name]
+        others = [s for s in finished_steps(named.parent) if str(s) != path.name]
         advice = f"delete {path} to go on from step {others[-1]}" if others else "train anew"
         raise DamagedCheckpoint(f"{error}; {advice}") from None
     moved = _moved_since(path, abstract["params"]) if "params" in abstract else {}
@@ -182,15 +214,15 @@ def restore_latest(
 ) -> TrainState:
     """The state of the latest finished checkpoint that is whole.
 
-    One that is damaged is reported, renamed to `STEP.damaged`, out of the way of the run that comes
-    to that step again, and the one before it is taken.
+    One that is damaged is reported, renamed to `STEP.damaged` (in a bucket its seal is), out of the
+    way of the run that comes to that step again, and the one before it is taken.
 
     Args:
       check: is given what the checkpoint says of itself; may raise.
 
     Raises: DamagedCheckpoint, of the latest, if none is whole.
     """
-    directory, first = Path(directory), None
+    directory, first = place(directory), None
     for step in reversed(finished_steps(directory)):
         path = directory / str(step)
         try:
@@ -209,6 +241,10 @@ def restore_latest(
 
 
 def _set_aside(path: Path) -> None:
+    if in_bucket(path):  # where a name costs a copy; without its seal it counts no more
+        write_atomically(path / f"{SEAL}.damaged", (path / SEAL).read_bytes())
+        (path / SEAL).unlink()
+        return
     target = path.with_name(f"{path.name}.damaged")
     shutil.rmtree(target, ignore_errors=True)
     path.rename(target)
@@ -262,7 +298,7 @@ def _paths(tree: Any) -> set[str]:
 def _step_folders(directory: Path) -> list[int]:
     if not directory.is_dir():
         return []
-    return sorted(int(p.name) for p in directory.iterdir() if p.is_dir() and p.name.isdecimal())
+    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdecimal() and p.is_dir())
 
 
 def _check_shapes(path: Path, abstract: dict[str, Any]) -> None:

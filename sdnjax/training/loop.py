@@ -74,7 +74,7 @@ def fit(
 
     def save() -> None:
         nonlocal saved
-        progress.check()
+        progress.check(keep=True)
         if checkpoints is not None and saved < at:
             with progress.pause():
                 checkpoints.save(state)

@@ -76,8 +76,12 @@ class Progress:
         self._unread.append((step, metrics))
         self._bar.update()
 
-    def check(self) -> None:
-        """Fetches what was added; raises RunError that names the steps if any is not finite."""
+    def check(self, *, keep: bool = False) -> None:
+        """Fetches what was added; raises RunError that names the steps if any is not finite.
+
+        With `keep` the lines so far are then where the log is kept: before a checkpoint
+        is saved, behind which a run would go on without them.
+        """
         fetched = [
             (step, {k: float(v) for k, v in jax.device_get(metrics).items()})
             for step, metrics in self._unread
@@ -93,6 +97,8 @@ class Progress:
                 "optimizer.learning_rate, optimizer.warmup_steps or optimizer.clip_norm"
             )
         self._values += [v for _, v in fetched]
+        if keep and self._log is not None:
+            self._log.save()
 
     def line(self, step: int, images: int, spent: dict[str, float]) -> None:
         """Writes means and rates since the last line.

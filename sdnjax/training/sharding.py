@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,28 +10,6 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sdnjax.errors import InputError
-
-
-def join_processes(heartbeat: int = 30) -> None:
-    """Makes this process one of several that train together.
-
-    Without a word of one of them for `heartbeat` seconds the runtime ends all.
-
-    Slurm, TPU pods and the like are recognised by JAX; elsewhere the environment says it:
-    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES, JAX_PROCESS_ID.
-    """
-    number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
-    try:
-        jax.distributed.initialize(
-            num_processes=None if number is None else int(number),
-            process_id=None if index is None else int(index),
-            heartbeat_timeout_seconds=heartbeat,
-        )
-    except ValueError as error:
-        raise InputError(
-            f"--distributed: {error} Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-            "JAX_PROCESS_ID where the cluster does not tell"
-        ) from error
 
 
 def data_mesh(batch_size: int, parts: int = 1) -> Mesh:

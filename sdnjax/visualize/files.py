@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from sdnjax.files import replacing
+from sdnjax.places import make_folder, place
 
 
 def save_png(
@@ -35,8 +35,8 @@ def save_png(
         raise ValueError(
             f"need uint8 [H, W] or [H, W, 3] for a PNG, got {array.dtype} {array.shape}"
         )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = place(path)
+    make_folder(path.parent)
     picture = Image.fromarray(np.ascontiguousarray(array))
     if palette is not None:
         picture.putpalette(np.asarray(palette, np.uint8).tobytes())

@@ -37,6 +37,17 @@ def test_an_error_is_one_line_and_a_status(capsys, error, status, line):
     assert err.startswith(line)
 
 
+def test_an_error_of_a_buckets_client_is_one_line(capsys):
+    error = type("NoCredentialsError", (Exception,), {"__module__": "botocore.exceptions"})
+
+    def main():
+        raise error("Unable to locate\ncredentials")
+
+    assert run(main) == 1
+    said = "stopped: the bucket cannot be reached: Unable to locate credentials\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_status_of_the_command_is_that_of_the_process():
     assert [run(lambda: None), run(lambda: 3)] == [0, 3]
 
@@ -54,8 +65,15 @@ def test_distributed_joins_the_processes(call, monkeypatch, config, tmp_path, sc
     class Joined(Exception):
         pass
 
-    def join(**how):
+    def join(*where, **how):
         raise Joined
+
+    for name, value in (
+        ("COORDINATOR_ADDRESS", "a:1"),
+        ("NUM_PROCESSES", "2"),
+        ("PROCESS_ID", "1"),
+    ):
+        monkeypatch.setenv(f"JAX_{name}", value)
 
     monkeypatch.setattr(jax.distributed, "initialize", join)
     open_workdir(tmp_path / "run", Experiment())

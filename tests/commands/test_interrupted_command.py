@@ -31,7 +31,7 @@ def camvid(tmp_path_factory):
 
 @pytest.fixture
 def command(request, camvid):
-    def command(workdir, *words, devices=1, script="train.py", **variables):
+    def command(workdir, *words, devices=1, script="train.py", only=False, **variables):
         root = request.config.rootpath
         flags = f"--xla_force_host_platform_device_count={devices}"
         environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1", **variables}
@@ -40,7 +40,8 @@ def command(request, camvid):
             *("--data.dir", camvid, "--steps=12", "--batch_size=8"),
             *("--data.crop_size=32,32", "--log_every=1", "--model.neck.guidance_channels=16"),
         ]
-        words = [root / script, *(training if script == "train.py" else [workdir]), *words]
+        usual = training if script == "train.py" else [workdir]
+        words = [root / script, *([] if only else usual), *words]
         return subprocess.Popen(
             [sys.executable, *map(str, words)],
             stdout=subprocess.PIPE,
@@ -255,3 +256,21 @@ def test_two_processes_evaluate_as_one(tmp_path, command, on_one_device):
     assert (tmp_path / "one_confusion.csv").read_text() == (
         tmp_path / "two_confusion.csv"
     ).read_text()
+
+
+def test_a_work_directory_that_is_not_shared_is_told_by_all(tmp_path, command):
+    """Each process has a folder of its own behind one relative name, as on local disks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    both = []
+    for index, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        told = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        told["JAX_PROCESS_ID"] = str(index)
+        both.append(command(tmp_path / name / "x", "--workdir=run", "--distributed", **told))
+    for process in both:
+        _, err = finish(process, status=2)
+        assert "work directory run is not one folder for all processes" in err
+        assert socket.gethostname() in err
+    assert not any((tmp_path / name / "run").exists() for name in "ab")

@@ -1,6 +1,7 @@
 """A work directory that another run has, and side files that are damaged."""
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 import signal
@@ -138,12 +139,13 @@ def test_a_validation_that_was_cut_off_is_made_up_for(stopped):
     assert finished_steps(run.with_name("last") / "checkpoints") == before
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket/run"])
-def test_a_url_is_no_work_directory(camvid, tmp_path, monkeypatch, url):
-    """It would be a folder called s3: in the current one."""
+@pytest.mark.parametrize("url", ["hdfs://bucket/run", "gs://bucket/run"])
+def test_a_url_never_becomes_a_folder_here(camvid, tmp_path, monkeypatch, url):
+    """One that is not served, or whose package is missing, would be a folder called hdfs:."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="not a URL"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None)
+    with pytest.raises(InputError, match=r"a place is a folder|needs gcsfs"):
         train(experiment(camvid), url, report=silent)
-    with pytest.raises(InputError, match="not a URL"):
+    with pytest.raises(InputError, match=r"a place is a folder|needs gcsfs"):
         load_experiment(url)
     assert not list(tmp_path.glob("*:*"))

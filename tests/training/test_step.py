@@ -10,7 +10,7 @@ from sdnjax.losses import CrossEntropy
 from sdnjax.models import create_model
 from sdnjax.ops.normalization import Normalization
 from sdnjax.training.optimizer import Optimizer, make_optimizer
-from sdnjax.training.sharding import data_mesh, join_processes, to_global
+from sdnjax.training.sharding import data_mesh, to_global
 from sdnjax.training.step import network_inputs, pixel_accuracy
 from tests.training.tiny import Tiny, batch_of, recipe_of
 
@@ -139,17 +139,3 @@ def test_dropout_depends_on_seed_and_step_alone():
 def test_batch_must_split_over_the_devices():
     with pytest.raises(InputError, match="multiple of 8"):
         data_mesh(12)
-
-
-@pytest.mark.parametrize(("number", "index"), [(None, None), ("4", "3")])
-def test_the_environment_says_which_process_this_is(monkeypatch, number, index):
-    called = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda **how: called.append(how))
-    for name, value in (("JAX_NUM_PROCESSES", number), ("JAX_PROCESS_ID", index)):
-        monkeypatch.delenv(name, raising=False)
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    join_processes(heartbeat=7)
-    expected = (number and int(number), index and int(index), 7)
-    names = ("num_processes", "process_id", "heartbeat_timeout_seconds")
-    assert called == [dict(zip(names, expected, strict=True))]

@@ -1,19 +1,21 @@
-"""Prepared data sets in buckets (`gs://bucket/path`): copied up, and copied into the cache.
+"""Prepared data sets in buckets (`gs://…`, `s3://…`): copied up, and copied into the cache.
 
 ArrayRecord files can be written to a disk only, and are read best from one. So a data set
 is built in the cache and copied up, and read from a copy in the cache, which `mirror`
 places. Either copy goes on where it was interrupted, file by file. `dataset_info.json`
 comes last, because it makes a data set count.
 
-All access goes through `etils.epath`, which comes with TFDS and uses TensorFlow's own
-client for `gs://`. Tested with a folder in the place of a bucket; a real bucket, its
-credentials and its network errors are untested.
+All access goes through `etils.epath`. Without gcsfs it uses TensorFlow's own client for `gs://`.
+Tested with a folder in the place of a bucket; a real bucket, its credentials and its network
+errors are untested.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -24,6 +26,7 @@ from sdnjax.data.cache import default_cache
 from sdnjax.data.locks import locked
 from sdnjax.data.reading.prepared import COMPLETE
 from sdnjax.errors import InputError
+from sdnjax.places import place
 
 # Holds the `dataset_info.json` of the copy that is under way: what is there of another one
 # must not be gone on with.
@@ -34,14 +37,15 @@ _PART = ".part.json"
 def is_bucket(path: object) -> bool:
     """Whether a path is a bucket's; InputError for a kind of bucket that is not served."""
     text = str(path)
-    if "://" in text and not text.startswith("gs://"):
-        raise InputError(f"{text}: only gs:// buckets and folders are served")
-    return text.startswith("gs://")
+    if "://" in text and not text.startswith(("gs://", "s3://")):
+        raise InputError(f"{text}: only folders and buckets of gs:// or s3:// are served")
+    return "://" in text
 
 
 def mirror(url: str) -> Path:
     """The folder in the cache that stands for a bucket's folder."""
-    return default_cache() / "buckets" / url.removeprefix("gs://").strip("/")
+    below = url.replace("s3://", "s3/").removeprefix("gs://")  # no bucket has a name so short
+    return default_cache() / "buckets" / below.strip("/")
 
 
 def has(url: str, relative: PurePath) -> bool:
@@ -90,6 +94,9 @@ def _copy_all(names: list[str], source: Any, target: Any, what: str, progress: b
             (target / name).unlink()
         under_way.write_bytes(newest)
     sizes = {name: (source / name).stat().length for name in names}
+    if progress and not goes_on:
+        size = f"{sum(sizes.values()) / 1e6:.1f} MB"
+        print(f"{what} {len(names)} files of {source}, {size}, to {target}", file=sys.stderr)
     bar = tqdm(
         total=sum(sizes.values()),
         desc=what,
@@ -101,11 +108,12 @@ def _copy_all(names: list[str], source: Any, target: Any, what: str, progress: b
         for name in sorted(names, key=lambda name: (name == COMPLETE, name)):
             file = target / name
             if not (file.exists() and file.stat().length == sizes[name]):
-                part = target / _PART if name == COMPLETE else file
+                # Must not be seen before it is complete; an object never is.
+                part = target / _PART if name == COMPLETE and not is_bucket(target) else file
                 (source / name).copy(part, overwrite=True)
                 if part.stat().length != sizes[name]:
                     raise OSError(f"{part} has {part.stat().length} of {sizes[name]} bytes")
-                if part is not file:  # must not be seen before it is complete
+                if part is not file:
                     part.replace(file)
             bar.update(sizes[name])
     under_way.unlink()
@@ -122,8 +130,10 @@ def _remote(url: str, relative: PurePath) -> Any:
 def _from_path(path: str | Path) -> Any:
     from etils import epath  # noqa: PLC0415
 
-    if is_bucket(path):  # then epath imports TensorFlow
-        from sdnjax.data import tf_setup  # noqa: F401, PLC0415
+    if is_bucket(path):
+        if str(path).startswith("s3://") or importlib.util.find_spec("gcsfs") is not None:
+            return place(str(path))
+        from sdnjax.data import tf_setup  # noqa: F401, PLC0415  (epath imports TensorFlow)
 
     return epath.Path(path)
 

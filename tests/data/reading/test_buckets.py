@@ -86,8 +86,10 @@ def test_kinds_of_paths():
     assert buckets.is_bucket("gs://bucket/x")
     assert not buckets.is_bucket("/data/gs")
     assert not buckets.is_bucket(pathlib.Path("data"))
-    with pytest.raises(InputError, match="s3://b/x: only gs:// buckets and folders are served"):
-        buckets.is_bucket("s3://b/x")
+    assert buckets.is_bucket("s3://b/x")
+    assert buckets.mirror("s3://b/x") != buckets.mirror("gs://b/x")
+    with pytest.raises(InputError, match="hdfs://b/x: only folders and buckets of gs:// or s3://"):
+        buckets.is_bucket("hdfs://b/x")
 
 
 def test_prepared_in_a_bucket(bucket, camvid_dir, capsys):
@@ -105,8 +107,10 @@ def test_prepared_in_a_bucket(bucket, camvid_dir, capsys):
     assert bucket.copied == []
 
 
-def test_read_from_a_copy(filled, camvid_dir):
+def test_read_from_a_copy(filled, camvid_dir, capsys):
     source = opened()
+    said = capsys.readouterr().err
+    assert f"of {URL}/camvid/1.0.0, 0." in said and f"MB, to {buckets.mirror(URL)}" in said
     assert isinstance(source, PreparedSource)
     folder = open_source(Data(name="camvid", dir=str(camvid_dir)), "train")
     assert [source.read(k).image for k in range(7)] == [folder.read(k).image for k in range(7)]
