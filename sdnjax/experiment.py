@@ -235,7 +235,7 @@ class Experiment:
         """
         network = self.network(num_classes, dtype)
         data, optimizer = self.data, self.scaled_optimizer
-        augment = None
+        augment: Callable[[Any], Any] | None = None
         if data.augment_on == "device":
             augment = functools.partial(
                 augment_batch,
@@ -251,6 +251,8 @@ class Experiment:
                 photometric=data.photometric,
                 mirrored_classes=mirrored,
             )
+        elif data.transfer == "uint8":
+            augment = data.normalization.batch
         return Recipe(
             network=network,
             losses=own_losses(network) if self.losses is None else self.losses,

@@ -220,7 +220,7 @@ def _left_out(data: Data, split: str) -> list[Path]:
 
 def samples(data: Data, source: Source, seed: int) -> np.ndarray:
     """A sheet of augmented training examples, as the network sees them, with their labels."""
-    data = dataclasses.replace(data, on_bad_image="skip", augment_on="host")
+    data = dataclasses.replace(data, on_bad_image="skip", augment_on="host", transfer="float32")
     with train_batches(data, seed=seed, batch_size=SHOWN, stop_step=1, source=source) as batches:
         batch = next(batches)
     palette = np.array(source.label_space.palette, np.uint8)

@@ -22,7 +22,8 @@ from sdnjax.planning.variations import tried, variations
 # What of an experiment the step depends on, and how long it runs.
 USES = (
     *("model", "losses", "optimizer", "steps", "batch_size", "accumulate", "ema_decay"),
-    *("data.name", "data.crop_size", "data.channels", "data.mean", "data.std", "data.augment_on"),
+    *("batch_norm_images", "remat", "data.name", "data.crop_size", "data.channels"),
+    *("data.mean", "data.std", "data.augment_on", "data.transfer"),
 )
 PER_DEVICE = 2
 

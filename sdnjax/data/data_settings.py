@@ -83,6 +83,11 @@ class Data:
         "where training examples are augmented; device: on the accelerator, inside the step, for "
         "data sets of one image size",
     )
+    transfer: Literal["float32", "uint8"] = setting(
+        "float32",
+        "what host augmentation sends to the devices: real numbers, normalised, or values rounded "
+        "to 8 bits, as mmsegmentation's are, normalised there: a quarter of the bytes",
+    )
     superpixels: int | None = setting(
         None,
         "read the data set that was prepared with this many SLIC superpixels for each image; "
@@ -176,10 +181,13 @@ class Data:
 
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
-        if self.recipe == "mmseg":
-            return {}
-        others = ("base_size", "scale_range", "max_class_share", "photometric")
-        return dict.fromkeys(others, f"data.recipe is {self.recipe}")
+        found = {}
+        if self.augment_on == "device":
+            found["transfer"] = "data.augment_on is device: pictures cross as they are read"
+        if self.recipe != "mmseg":
+            others = ("base_size", "scale_range", "max_class_share", "photometric")
+            found |= dict.fromkeys(others, f"data.recipe is {self.recipe}")
+        return found
 
     @property
     def pixels(self) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -32,6 +33,25 @@ class Normalization:
         """`[…, C]` of 0–255 → float32 `[…, C]`, the same bits in training and prediction."""
         mean, inverse_std = self.constants()
         return (image.astype(np.float32) - mean) * inverse_std
+
+    def batch(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """A batch of 8 bits as the network sees it, on a device.
+
+        Args:
+          batch: `image` uint8 [b, h, w, C], `label` uint8 [b, h, w], `extent` int32 [b, 2], the
+            height and width of what is covered, and whatever else.
+
+        Returns: `image` float32, 0 beyond its extent, `label` int32, and the rest without `extent`.
+        """
+        rest = {k: v for k, v in batch.items() if k not in ("image", "label", "extent")}
+        image, extent = batch["image"], batch["extent"]
+        (h, w), (mean, inverse_std) = image.shape[1:3], self.constants()
+        rows = jnp.arange(h)[None, :, None] < extent[:, 0, None, None]
+        columns = jnp.arange(w)[None, None, :] < extent[:, 1, None, None]
+        values = (image.astype(jnp.float32) - mean) * inverse_std
+        inside = (rows & columns)[..., None]
+        label = batch["label"].astype(jnp.int32)
+        return {"image": jnp.where(inside, values, 0.0), "label": label, **rest}
 
     def picture(self, images: jax.Array) -> jax.Array:
         """Normalised `[…, C]` → the picture in [0, 1]; padding, which is 0, shows the mean."""

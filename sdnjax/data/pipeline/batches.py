@@ -55,9 +55,11 @@ def train_batches(
         "picture" needs nothing here.
 
     Returns: an iterator of {"image": float32 [b, h, w, 3], "label": int32 [b, h, w]},
-      normalised, labels 0…K−1 and 255. Under `augment_on="device"` they are as in the files
-      instead, {"image": uint8 [b, H, W, 3], "label": uint8 [b, H, W]}, with what
-      `sdnjax.ops.augment_batch` needs besides, {"epoch": int32 [b], "index": int32 [b]}.
+      normalised, labels 0…K−1 and 255. Under `transfer="uint8"` both are uint8, not normalised,
+      with what of them is covered, {"extent": int32 [b, 2]}, for
+      `Normalization.batch`. Under `augment_on="device"` they are as in the files instead, {"image":
+      uint8 [b, H, W, 3], "label": uint8 [b, H, W]}, with what `sdnjax.ops.augment_batch` needs
+      besides, {"epoch": int32 [b], "index": int32 [b]}.
       Both with "superpixels" int32 [b, h, w] or [b, H, W] if they are among `extras`, −1
       beyond a small image. The arrays are read-only. Close it, or use it in a `with`
       statement.
@@ -186,8 +188,12 @@ def _dataset(samples: tf.data.Dataset, loader: Loader, data: Data, seed: int) ->
             image = finish(*crop, draws[COLOUR_DRAWS])
         with tf.control_dependencies([image]):
             seconds += [0.0, 0.0, tf.cast(tf.timestamp() - begin, tf.float32)]
-        label = tf.cast(tf.ensure_shape(label, data.crop_size), tf.int32)
-        return {"image": image, "label": label}, superpixels, seconds, loaded
+        label = tf.ensure_shape(label, data.crop_size)
+        if data.transfer == "uint8":
+            fields = {"image": image, "label": label, "extent": tf.ensure_shape(crop[3], (2,))}
+        else:
+            fields = {"image": image, "label": tf.cast(label, tf.int32)}
+        return fields, superpixels, seconds, loaded
 
     def whole(number: tf.Tensor, epoch: tf.Tensor, index: tf.Tensor) -> tuple[Any, ...]:
         types = (tf.uint8, tf.uint8, tf.int32, *marks)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from sdnjax.data.sets.shapes import SHAPES
 from sdnjax.data.sources import open_source
 from sdnjax.data.tf_setup import tf
 from sdnjax.errors import InputError
+from sdnjax.experiment import Experiment
 from tests.data.conftest import make_camvid, one_line
 
 
@@ -362,3 +364,36 @@ def test_examples_without_files_are_checked(camvid, changes, message):
         source[0]
     assert one_line(error).startswith("train_000: ")
     assert message in one_line(error)
+
+
+def test_eight_bits_are_the_rounded_values_and_are_normalised_on_the_device(camvid_dir):
+    """A crop larger than the pictures: what is beyond them is 0 for the network, as ever."""
+    for recipe in ("mmseg", "difnet"):
+        data = Data(
+            name="camvid", dir=str(camvid_dir), crop_size=(80, 72), workers=2, recipe=recipe
+        )
+        (real,) = run(data, stop_step=1)
+        (small,) = run(dataclasses.replace(data, transfer="uint8"), stop_step=1)
+        assert {k: x.dtype.name for k, x in small.items()} == {
+            "image": "uint8",
+            "label": "uint8",
+            "extent": "int32",
+        }
+        found = jax.jit(data.normalization.batch)(small)
+        assert found.keys() == {"image", "label"} and found["label"].dtype == np.int32
+        np.testing.assert_array_equal(found["label"], real["label"])
+        # Half a level of 255, over the smallest deviation.
+        error = np.abs(np.asarray(found["image"]) - real["image"])
+        assert error.max() <= 0.5001 / 57.12
+        beyond = np.arange(80)[:, None] >= small["extent"][0, 0]
+        if recipe == "mmseg":
+            assert beyond.any()
+            assert not np.asarray(found["image"])[0][beyond[:, 0]].any()
+
+
+def test_eight_bits_reach_the_step(camvid_dir):
+    experiment = Experiment(data=Data(name="camvid", dir=str(camvid_dir), transfer="uint8"))
+    augment = experiment.build(11).augment
+    assert augment.__self__ == experiment.data.normalization and augment.__name__ == "batch"
+    assert Experiment(data=Data(name="camvid")).build(11).augment is None
+    assert "transfer" in dataclasses.replace(experiment.data, augment_on="device").unused()
