@@ -1,7 +1,7 @@
 """What is lost when runs are interrupted: kills of one process, and signals to some of several.
 
     python -m benchmarks.interruptions kills [--kills 100] [--json FILE]
-    python -m benchmarks.interruptions processes [--processes 2] [--signals TERM,INT,KILL]
+    python -m benchmarks.interruptions processes [--processes 2] [--what TERM,INT,KILL,FULL]
         [--moments start,compiling,step,saving,validating] [--json FILE]
 
 Trains a small network on generated scenes with `train.py`, as a user does, on CPUs. `kills` sends
@@ -9,7 +9,8 @@ SIGKILL at moments drawn over the whole life of a process, a third of them while
 being written, and goes on with `--resume` until the run is finished, run after run; every finished
 run is compared bit by bit with one that nothing interrupted. `processes` starts several processes
 of one run, sends a signal to the last of them, or to all, and prints how long it takes until all
-are gone, their exit statuses and what they say; then it resumes, and compares.
+are gone, their exit statuses and what they say; then it resumes, and compares. FULL is a disk that
+is full for the process: it may write no more than a few bytes into a file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -57,22 +59,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("kills", "processes"))
+    parser.add_argument("kind", choices=("kills", "processes"))
     parser.add_argument("--kills", type=int, default=100, help="[%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [%(default)s]")
     parser.add_argument("--processes", type=int, default=2, help="[%(default)s]")
-    parser.add_argument("--signals", default="TERM,INT,KILL", help="[%(default)s]")
+    parser.add_argument("--what", default="TERM,INT,KILL,FULL", help="[%(default)s]")
     parser.add_argument("--moments", default=",".join(MOMENTS), help="[%(default)s]")
     parser.add_argument("--json", type=Path, help="also write what was found to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "config.py").write_text(CONFIG.format(steps=STEPS, every=EVERY))
-        if arguments.what == "kills":
+        if arguments.kind == "kills":
             found = kills(work, arguments.kills, arguments.seed)
         else:
-            signals, moments = arguments.signals.split(","), arguments.moments.split(",")
-            found = processes(work, arguments.processes, signals, moments)
+            what, moments = arguments.what.split(","), arguments.moments.split(",")
+            found = processes(work, arguments.processes, what, moments)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -128,23 +130,25 @@ def kill_at(process: subprocess.Popen[str], run: Path, after: float | None) -> b
 
 
 def processes(
-    work: Path, number: int, signals: Sequence[str], moments: Sequence[str]
+    work: Path, number: int, what: Sequence[str], moments: Sequence[str]
 ) -> dict[str, Any]:
-    """A table of signals to the last process, or to all, at several moments."""
+    """A table of what happens to the last process, or to all, at several moments."""
     finish_all(start(work, work / "whole", number))
     whole = leaves(work / "whole")
     rows = []
-    print("| signal | to | while | all gone after | exit | what is said | resumed |")
+    print("| what | to | while | all gone after | exit | what is said | resumed |")
     print("|---|---|---|---|---|---|---|")
     for moment in moments:
-        for name in signals:
+        for name in what:
             for who in ("one", "all"):
+                if name == "FULL" and moment != "step":
+                    continue  # it is the next save that meets it
                 run = work / f"{moment}{name}{who}"
                 several = start(work, run, number)
                 MOMENTS[moment](several[0], run)
                 begin = time.monotonic()
                 for process in several if who == "all" else several[-1:]:
-                    process.send_signal(getattr(signal, f"SIG{name}"))
+                    strike(process, name)
                 ends = [process.communicate(timeout=400) for process in several]
                 seconds = time.monotonic() - begin
                 codes = [process.returncode for process in several]
@@ -153,7 +157,7 @@ def processes(
                 finish_all(start(work, run, number))
                 same = not differs(whole, leaves(run))
                 row = {
-                    "signal": f"SIG{name}",
+                    "what": name,
                     "to": who,
                     "while": moment,
                     "seconds": round(seconds, 1),
@@ -165,18 +169,25 @@ def processes(
                 rows.append(row)
                 shown = "the same bits" if same else "DIFFERS"
                 print(
-                    f"| SIG{name} | {who} | {moment} | {seconds:.1f} s | "
+                    f"| {name} | {who} | {moment} | {seconds:.1f} s | "
                     f"{', '.join(map(str, codes))} | {said} | from {kept}: {shown} |",
                     flush=True,
                 )
     return {"processes": number, "rows": rows}
 
 
+def strike(process: subprocess.Popen[str], name: str) -> None:
+    if name == "FULL":
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+    else:
+        process.send_signal(getattr(signal, f"SIG{name}"))
+
+
 def spoken(ends: Sequence[tuple[str, str]]) -> str:
     """The last line that one of them prints about its end."""
     for out, err in ends:
         for line in reversed((out + "\n" + err).splitlines()):
-            if "stopped" in line or "gone" in line:
+            if any(word in line for word in ("stopped", "gone", "error", "cannot")):
                 return line.strip()[:120]
     return "-"
 
