@@ -128,7 +128,8 @@ class Recipe:
             "label": jax.ShapeDtypeStruct(size, jnp.int32),
             **abstract_inputs(self.network, size),
         }
-        plain = dataclasses.replace(self, augment=None)
+        # One image, whatever a group of a batch norm has.
+        plain = dataclasses.replace(self, augment=None, batch_norm_images=None)
         jax.eval_shape(plain.step, self.abstract_state(), batch, self.constants)
 
     def abstract_state(self) -> TrainState:

@@ -381,6 +381,7 @@ def test_batch_norm_images_reach_every_batch_norm_of_a_step():
     _, eight = trained(8, steps=3, batch_norm_images=1)
     np.testing.assert_allclose(eight, one, rtol=1e-5)
     assert not np.allclose(one, whole[:3], rtol=1e-4)
+    Experiment(model=small, batch_size=8, batch_norm_images=4).build(3).check()
     with pytest.raises(InputError, match="batch_norm_images 3 does not divide 8 images"):
         Experiment(batch_size=8, batch_norm_images=3)
     with pytest.raises(InputError, match="batch_norm_images 4 does not divide 2 images"):
