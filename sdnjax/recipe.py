@@ -128,8 +128,8 @@ class Recipe:
             "label": jax.ShapeDtypeStruct(size, jnp.int32),
             **abstract_inputs(self.network, size),
         }
-        # One image, whatever a group of a batch norm has.
-        plain = dataclasses.replace(self, augment=None, batch_norm_images=None)
+        # One image, which neither parts nor groups divide.
+        plain = dataclasses.replace(self, augment=None, micro_batches=1, batch_norm_images=None)
         jax.eval_shape(plain.step, self.abstract_state(), batch, self.constants)
 
     def abstract_state(self) -> TrainState:

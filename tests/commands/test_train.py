@@ -16,6 +16,7 @@ from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.losses import CrossEntropy
 from sdnjax.models import Model
+from sdnjax.models.layers import Classifier
 from sdnjax.training import progress
 from sdnjax.training.metrics_log import read_metrics
 from tests.training.tiny import Tiny
@@ -107,3 +108,29 @@ def test_what_a_run_says(camvid, tmp_path, monkeypatch):
     said = f"validation at step 1: mIoU {results['mIoU']:.4f}"
     assert lines[4].startswith(f"{said}  pixel accuracy {results['pixel_accuracy']:.4f}  F(")
     assert lines[-1] == f"stopped at step {at}, saved; --resume goes on from there"
+
+
+def test_what_large_training_needs_goes_through_a_run(camvid, tmp_path):
+    """Each of them changes what is logged, or writes what it says; none of them ends the run."""
+    plain = experiment(camvid, batch_size=16)
+    plain = dataclasses.replace(plain, data=dataclasses.replace(plain.data, val_split=None))
+    ways = {
+        "plain": {},
+        "parts": {"accumulate": 2},
+        "groups": {"batch_norm_images": 2},
+        "again": {"remat": lambda module: isinstance(module, Classifier)},
+        "eight bits": {"data": dataclasses.replace(plain.data, transfer="uint8")},
+        "traced": {"profile": (2, 2), "ema_decay": 0.9},
+    }
+    losses = {}
+    for name, changes in ways.items():
+        said = []
+        train(dataclasses.replace(plain, **changes), tmp_path / name, report=said.append)
+        losses[name] = [x["train"]["loss"] for x in read_metrics(tmp_path / name)]
+        assert len(losses[name]) == 2
+    for same in ("again", "traced"):
+        assert losses[same] == pytest.approx(losses["plain"], rel=1e-6)
+    for different in ("parts", "groups", "eight bits"):
+        assert losses[different] != losses["plain"], different
+    assert "profiler trace up to step 2" in "\n".join(said)
+    assert list((tmp_path / "traced" / "profile").rglob("*.xplane.pb"))
