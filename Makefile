@@ -22,15 +22,15 @@ help:
 	@echo "make format     ruff, rewrite"
 	@echo "make clean      remove the environment (runs/ stays)"
 
-$(VENV)/.made: setup.cfg pyproject.toml
+$(VENV)/.made: setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or \
 		sys.exit("sdnjax needs Python 3.11 or 3.12, not %d.%d: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -e '.'
+	$(PIP) install -e '.[train]'
 	touch $@
 
 $(VENV)/.made-$(EXTRAS): $(VENV)/.made
-	$(PIP) install -e '.[$(EXTRAS)]'
+	$(PIP) install -e '.[train,$(EXTRAS)]'
 	touch $@
 
 demo: $(VENV)/.made
@@ -45,9 +45,9 @@ test-slow: lint
 # An environment of its own: with the CUDA plugin in it, JAX complains where there is no GPU.
 COMPILE = .venv-compile
 
-$(COMPILE)/.made: setup.cfg pyproject.toml
+$(COMPILE)/.made: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv $(COMPILE)
-	$(COMPILE)/bin/python -m pip --disable-pip-version-check -q install -e '.[plan]' "pytest>=8.3,<10"
+	$(COMPILE)/bin/python -m pip --disable-pip-version-check -q install -e '.[plan,train]' "pytest>=8.3,<10"
 	touch $@
 
 plan-environment: $(COMPILE)/.made

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sdnjax
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, unknown
 from sdnjax.settings import CONFIG_MODULE, own_objects, to_dict
 
 T = TypeVar("T")
@@ -51,6 +51,22 @@ def load_config(path: str | Path, cls: type[T]) -> T:
     if own_objects(to_dict(result)):
         result = dataclasses.replace(result, code=path.resolve())  # type: ignore[type-var]
     return result
+
+
+def shipped(path: Path) -> Path:
+    """The configuration of the library that a plain name means; any other path as it is.
+
+    Raises: InputError with the nearest name if there is none.
+    """
+    if path.suffix or len(path.parts) != 1 or not path.name:
+        return path
+    library = Path(sdnjax.__file__).resolve().parent
+    folder = library / "configs"  # of an installed wheel; of a checkout it lies beside the library
+    folder = folder if folder.is_dir() else library.parent / "configs"
+    known = {file.stem: file for file in folder.glob("*.py")}
+    if path.name not in known:
+        raise unknown("no file and no configuration of the library:", path.name, known)
+    return known[path.name]
 
 
 def sources(code: Path) -> dict[str, bytes]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +25,26 @@ from sdnjax.settings import (
 T = TypeVar("T")
 
 
+def as_called(text: str) -> str:
+    """`python train.py …` in a text as `sdnjax train …` where the command was called so."""
+    if not sys.argv[0].startswith("sdnjax "):
+        return text
+    text = re.sub(r"python -m sdnjax\.(?:data|commands)\.(\w+)", r"sdnjax \1", text)
+    return re.sub(r"(?:python )?\b(\w+)\.py\b(?= )", _command, text)
+
+
+def _command(found: re.Match[str]) -> str:
+    return f"sdnjax {found[1]}" if found[0].startswith("python") else found[1]
+
+
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with the nearest option suggested."""
 
     def __init__(self, **kwargs: Any):
         formatter = argparse.RawDescriptionHelpFormatter
+        for key in ("usage", "description"):
+            if kwargs.get(key):
+                kwargs[key] = as_called(kwargs[key])
         super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
         self.unused: list[str] = []  # options that exist elsewhere
 

@@ -19,7 +19,7 @@ from sdnjax.commands.compilation_cache import keep_compiled_functions
 from sdnjax.commands.directions import SegFix
 from sdnjax.commands.trained import Step
 from sdnjax.commands.workdir import load_experiment
-from sdnjax.config_file import load_config
+from sdnjax.config_file import load_config, shipped
 from sdnjax.errors import InputError, RunError, unknown
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import PROTOCOLS, protocol
@@ -91,7 +91,7 @@ def from_config(arguments: argparse.Namespace, path: Path) -> Experiment:
     """For `parse_experiment`: the argument is a configuration file, or a work directory."""
     if path.is_dir():
         return from_workdir(arguments, path)
-    return load_config(path, Experiment)
+    return load_config(path if path.exists() else shipped(path), Experiment)
 
 
 def from_workdir(arguments: argparse.Namespace, path: Path) -> Experiment:

@@ -13,7 +13,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 import contextlib
 import functools
 
-import tensorflow as tf
+from sdnjax.errors import InputError
+
+try:
+    import tensorflow as tf
+except ModuleNotFoundError:
+    raise InputError(
+        "reading data sets needs TensorFlow: pip install 'sdnjax[train]' (predicting and converting "
+        "do without)"
+    ) from None
 
 # The accelerators belong to JAX; TensorFlow would reserve their memory. RuntimeError means
 # that somebody initialised TensorFlow's devices before, which cannot be undone.

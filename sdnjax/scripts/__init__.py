@@ -1,0 +1,1 @@
+"""The commands' options, one file each; what they do is in `sdnjax.commands`."""
