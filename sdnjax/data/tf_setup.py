@@ -19,8 +19,8 @@ try:
     import tensorflow as tf
 except ModuleNotFoundError:
     raise InputError(
-        "reading data sets needs TensorFlow: pip install 'sdnjax[train]' (predicting and converting "
-        "do without)"
+        "reading data sets needs TensorFlow: pip install 'sdnjax[train]' (predicting and "
+        "converting do without)"
     ) from None
 
 # The accelerators belong to JAX; TensorFlow would reserve their memory. RuntimeError means
