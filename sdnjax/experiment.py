@@ -121,6 +121,7 @@ class Experiment:
         "first and last step of which a profiler trace is written to WORKDIR/profile, such as "
         "20,25; none: of none",
         run_only=True,
+        least=1,
     )
     tensorboard: bool = setting(True, "also write TensorBoard event files", run_only=True)
 

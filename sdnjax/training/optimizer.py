@@ -34,7 +34,9 @@ class Optimizer:
         "how the rate falls from learning_rate to end_learning_rate; step: by step_factor at each "
         "of the milestones; constant: not at all",
     )
-    milestones: tuple[int, ...] = setting((), "of the step schedule: the first steps of lower rate")
+    milestones: tuple[int, ...] = setting(
+        (), "of the step schedule: the first steps of lower rate", least=1
+    )
     step_factor: float = setting(0.1, "of the step schedule", above=0)
     power: float = setting(0.9, "of the polynomial decay", least=0)
     warmup_steps: int = setting(0, "steps of linear rise from 0 before the decay", least=0)
