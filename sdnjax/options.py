@@ -25,16 +25,17 @@ from sdnjax.settings import (
 T = TypeVar("T")
 
 
+_SCRIPTS = "train|eval|predict|check|convert|figures|plan|export|report|study"
+
+
 def as_called(text: str) -> str:
     """`python train.py …` in a text as `sdnjax train …` where the command was called so."""
     if not sys.argv[0].startswith("sdnjax "):
         return text
     text = re.sub(r"python -m sdnjax\.(?:data|commands)\.(\w+)", r"sdnjax \1", text)
-    return re.sub(r"(?:python )?\b(\w+)\.py\b(?= )", _command, text)
-
-
-def _command(found: re.Match[str]) -> str:
-    return f"sdnjax {found[1]}" if found[0].startswith("python") else found[1]
+    # Beside "python NAME.py" also a script's bare name, but no file of a folder.
+    text = re.sub(r"python (\w+)\.py\b", r"sdnjax \1", text)
+    return re.sub(rf"(?<![\w/])({_SCRIPTS})\.py\b", r"\1", text)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -1,15 +1,18 @@
 """Statuses and lines of a command that ends badly, and options that the commands share."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from sdnjax import __main__
 from sdnjax.commands import command_line
 from sdnjax.commands.command_line import add_code, add_distributed, add_protocol, from_workdir, run
 from sdnjax.commands.workdir import open_workdir
+from sdnjax.config_file import shipped
 from sdnjax.errors import InputError, RunError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import Evaluation, protocol
@@ -99,3 +102,39 @@ def test_a_protocol_leaves_the_runs_own_metrics_finish_and_batch_size(monkeypatc
     kept = {"batch_size": 3, "metrics": own.metrics, "finish": np.argmax}
     assert found == dataclasses.replace(protocol("cityscapes_slide769"), **kept)
     assert from_workdir(parser.parse_args([]), tmp_path).evaluation == own
+
+
+def test_one_command_for_all(monkeypatch, capsys):
+    """`sdnjax NAME` is the script; its usage says so, and a shipped configuration has a name."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["sdnjax", *words])
+        try:
+            status = __main__.main()
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    status, out, _ = call()
+    assert status == 2 and all(name in out for name in __main__.COMMANDS)
+    status, _, err = call("trian")
+    assert status == 2 and "did you mean train" in err
+    status, out, _ = call("train", "camvid_fcn_r18_sdn", "--help")
+    assert status == 0
+    assert out.startswith("usage: sdnjax train CONFIG")
+    assert "sdnjax train configs/shapes_fcn_r18_sdn.py" in out and "[camvid_fcn_r18_sdn]" in out
+    status, _, err = call("check", "camvid_fcn_r18_snd", "--data.dir", "x")
+    assert status == 2 and "no configuration of the library" in err
+    assert "did you mean camvid_fcn_r18_sdn" in err
+    status, out, _ = call("convert", "from-torch", "--help")
+    assert "usage: sdnjax convert from-torch CONFIG" in out
+
+
+def test_the_wheel_has_every_configuration(request):
+    """`sdnjax/configs` of a wheel is the folder beside the library, and all packages are found."""
+    text = (request.config.rootpath / "setup.py").read_text()
+    assert 'package_dir={"sdnjax.configs": "configs"}' in text
+    found = shipped(Path("camvid_fcn_r18_sdn"))
+    assert found == request.config.rootpath / "configs" / "camvid_fcn_r18_sdn.py"
+    assert shipped(Path("other.py")) == Path("other.py")
+    assert shipped(Path("runs/mine")) == Path("runs/mine")
