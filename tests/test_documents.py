@@ -22,6 +22,7 @@ FILES = (
     "data_set",
     "majority",
     "optimizer",
+    "csv_log",
 )
 
 
@@ -66,6 +67,8 @@ def test_every_file_of_extending_trains_evaluates_and_predicts(name, folder, cal
     status, out, err = call("train.py", f"{name}.py", "--tensorboard=false", *given)
     assert (status, err) == (0, ""), err
     assert "step 2/2" in out
+    if name == "csv_log":
+        assert "2,val/mIoU,0." in (folder / "runs" / name / "metrics.csv").read_text()
     for file in folder.glob("*.py"):
         file.unlink()
     run = f"runs/{name}"
