@@ -9,6 +9,7 @@ A logger that fails never stops a run: it is left out from there on, with one li
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import re
@@ -237,16 +238,15 @@ class Writers:
         for i, logger in enumerate(loggers):
             name = getattr(logger, "__name__", type(logger).__name__)
             name = f"{name} (loggers.{i})" if name in self._writers else name
+            self._guarded(name, functools.partial(self._begin, name, logger, run))
 
-            def begin(logger: Logger = logger, name: str = name) -> None:
-                if (writer := logger(run)) is not None:
-                    self._writers[name] = writer
-
-            self._guarded(name, begin)
+    def _begin(self, name: str, logger: Logger, run: LoggedRun) -> None:
+        if (writer := logger(run)) is not None:
+            self._writers[name] = writer
 
     def write(self, step: int, values: dict[str, float]) -> None:
         for name, writer in list(self._writers.items()):
-            self._guarded(name, lambda writer=writer: writer.write(step, values))
+            self._guarded(name, functools.partial(writer.write, step, values))
 
     def close(self) -> None:
         for name, writer in list(self._writers.items()):

@@ -21,8 +21,8 @@ from sdnjax.training.checkpoints import (
     restore_state,
 )
 from sdnjax.training.feed import Feed
-from sdnjax.training.loop import fit
 from sdnjax.training.loggers import LoggedRun, TensorBoard, Writers
+from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.optimizer import Optimizer, make_optimizer, schedule_of
 from sdnjax.training.sharding import split_by_batch
