@@ -27,18 +27,19 @@ class Series(NamedTuple):
 def line_chart(
     title: str, series: Sequence[Series], *, x_name: str, share: bool = False
 ) -> Html | None:
-    """A figure; None if no series has a point.
+    """A figure; None if no series has a point. The horizontal axis begins at 0, in all charts.
 
     Args:
       share: values are in 0…1 and shown in percent.
     """
+    named = len(series) > 1  # also where only one of them has points
     series = [thinned(finite(one)) for one in series]
     series = [one for one in series if one.points]
     if not series:
         return None
     xs, ys = zip(*(p for one in series for p in one.points), strict=True)
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
-    x_range = (min(xs), max(xs)) if max(xs) > min(xs) else (x_ticks[0], x_ticks[-1])
+    x_range = (min(0.0, *xs), max(xs) if max(xs) > 0 else 1.0)
+    x_ticks, y_ticks = ticks(*x_range), ticks(min(ys), max(ys))
     y_range = (min(y_ticks[0], *ys), max(y_ticks[-1], *ys))
 
     def x_of(x: float) -> float:
@@ -96,7 +97,7 @@ def line_chart(
     return tag(
         "figure",
         tag("figcaption", title + unit),
-        legend(series) if len(series) > 1 else None,
+        legend(series) if named else None,
         svg,
         details("Values", _values(title, series, x_name, written)),
     )

@@ -68,6 +68,7 @@ def matrix(title: str, confusion: np.ndarray, names: Sequence[str]) -> Html:
         data_names=list(names),
         data_cells=cells,
         data_grid=[round(margin, 1), size],
+        style=f"max-width:{1.5 * whole:.0f}px",
     )
     return tag(
         "figure",

@@ -81,44 +81,49 @@ def curves(runs: Sequence[RunRecord]) -> Html | None:
 
 
 def classes(runs: Sequence[RunRecord]) -> Html | None:
-    """The scores of every class: of one run all, of several IoU and boundary F side by side."""
-    scored = [run for run in runs if run.scores is not None]
-    if not scored:
+    """The scores of every class: of one run all, of several with the same classes side by side."""
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
+    for run in runs:
+        if run.scores is not None:
+            groups.setdefault(run.classes, []).append(run)
+    if not groups:
         return None
-    first = scored[0]
-    if len(scored) == 1:
-        columns = _columns(first)
-        head = ["class", *columns]
-        rows = [
-            [_class(first, k), *(_score(column[k], name) for name, column in columns.items())]
-            for k in range(len(first.classes))
-        ]
-        made = table(head, rows, caption=f"{first.name}, in percent", sortable=True)
-        return section("classes", "Classes", _source(first), made)
-    alike = [run for run in scored if run.classes == first.classes]
-    notes = [
-        tag("p", f"{run.name} has other classes and is left out here.")
-        for run in scored
-        if run.classes != first.classes
+    parts: list[Html] = []
+    for alike in groups.values():
+        parts += [_source(run) for run in alike]
+        parts += [_all_scores(alike[0])] if len(alike) == 1 else _side_by_side(alike)
+    return section("classes", "Classes", *parts)
+
+
+def _all_scores(run: RunRecord) -> Html:
+    columns = _columns(run)
+    rows = [
+        [_class(run, k), *(_score(column[k], name) for name, column in columns.items())]
+        for k in range(len(run.classes))
     ]
-    tables = []
-    all_columns = {run.name: _columns(run) for run in alike}
-    for name in _columns(first):
-        having = [run for run in alike if name in all_columns[run.name]]
+    caption = f"{run.name}, in percent"
+    return table(["class", *columns], rows, caption=caption, sortable=True)
+
+
+def _side_by_side(runs: Sequence[RunRecord]) -> list[Html]:
+    """A table for each score that several have, with the differences to the first run."""
+    tables: list[Html] = []
+    columns = {run.name: _columns(run) for run in runs}
+    for name in columns[runs[0].name]:
+        having = [run for run in runs if name in columns[run.name]]
         if name in ("share", "accuracy") or len(having) < 2:
             continue
-        head = ["class", *(run.name for run in having), *(f"Δ {r.name}" for r in having[1:])]
+        head = ["class", *(run.name for run in having), *(f"Δ {run.name}" for run in having[1:])]
         rows = []
-        for k in range(len(first.classes)):
-            values = [all_columns[run.name][name][k] for run in having]
+        for k in range(len(runs[0].classes)):
+            values = [columns[run.name][name][k] for run in having]
             base = values[0]
             changes = [None if v is None or base is None else v - base for v in values[1:]]
             shown = [Cell("–" if c is None else f"{100 * c:+.1f}", c) for c in changes]
-            rows.append([_class(first, k), *(_score(v, name) for v in values), *shown])
+            rows.append([_class(runs[0], k), *(_score(v, name) for v in values), *shown])
         made = table(head, rows, caption=f"{name} of every class, in percent", sortable=True)
         tables.append(made if not tables else details(name, made))
-    sources = [_source(run) for run in alike]
-    return section("classes", "Classes", *sources, *notes, *tables)
+    return tables
 
 
 def boundaries(runs: Sequence[RunRecord]) -> Html | None:
