@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sdnjax.report.html import Html, details, joined, table, tag
@@ -146,12 +146,14 @@ def thinned(series: Series, most: int = _MOST_POINTS) -> Series:
     return series._replace(points=mean)
 
 
-def _in_words(title: str, series: Sequence[Series], written) -> str:  # type: ignore[no-untyped-def]
+def _in_words(title: str, series: Sequence[Series], written: Callable[[float], str]) -> str:
     ends = [f"{one.name} ends at {written(one.points[-1][1])}" for one in series]
     return f"{title}: {'; '.join(ends)}"
 
 
-def _values(title: str, series: Sequence[Series], x_name: str, written) -> Html:  # type: ignore[no-untyped-def]
+def _values(
+    title: str, series: Sequence[Series], x_name: str, written: Callable[[float], str]
+) -> Html:
     """The points of every line, at most `_MOST_ROWS` of each."""
     tables = []
     for one in series:

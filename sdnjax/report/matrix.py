@@ -68,12 +68,12 @@ def matrix(title: str, confusion: np.ndarray, names: Sequence[str]) -> Html:
         data_names=list(names),
         data_cells=cells,
         data_grid=[round(margin, 1), size],
-        style=f"max-width:{1.5 * whole:.0f}px",
+        style=f"min-width:{0.8 * whole:.0f}px;max-width:{1.5 * whole:.0f}px",
     )
     return tag(
         "figure",
         tag("figcaption", f"{title} (% of the true class's pixels)"),
-        svg,
+        tag("div", svg, class_="wide"),
         _largest(title, confusion, shares, names),
         details("All values", _full(title, shares, names)) if count <= _FULL else None,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 from sdnjax.report.charts import Series, line_chart
 from sdnjax.report.html import Cell, Html, details, joined, percent, section, table, tag
 from sdnjax.report.matrix import matrix
-from sdnjax.report.records import RunRecord, median
+from sdnjax.report.records import Costs, RunRecord, median
 
 _PICTURE = 420  # pixels on the longer side of a picture
 _NAMES = {"iou": "IoU", "boundary_f": "F", "boundary_iou": "boundary IoU", "trimap_iou": "IoU in"}
@@ -180,20 +180,23 @@ def costs(runs: Sequence[RunRecord]) -> Html:
         medians = [median(run.curve("train", key)) for run in runs]
         return [None if m is None else form.format(m * factor) for m in medians]
 
-    known = [run.costs for run in runs]
-    put("parameters", (c and f"{c.parameters / 1e6:.3f} M" for c in known))
+    def of_costs(shown: Callable[[Costs], str]) -> list[str | None]:
+        return [None if run.costs is None else shown(run.costs) for run in runs]
+
+    put("parameters", of_costs(lambda c: f"{c.parameters / 1e6:.3f} M"))
     put(
         "multiply-adds of one picture",
-        (c and f"{c.multiply_adds / 1e9:.3f} G at {c.size[0]}×{c.size[1]}" for c in known),
+        of_costs(lambda c: f"{c.multiply_adds / 1e9:.3f} G at {c.size[0]}×{c.size[1]}"),
     )
     put(
-        "activations of one picture", (c and f"{c.activation_bytes / 2**20:.1f} MiB" for c in known)
+        "activations of one picture",
+        of_costs(lambda c: f"{c.activation_bytes / 2**20:.1f} MiB"),
     )
     put("seconds per step (median)", each("{:.3g}", "seconds_per_step"))
     put("images per second (median)", each("{:.4g}", "images_per_second"))
     put("waiting for data (median)", each("{:.1f} %", "data_wait_share", 100))
     memory = [max((y for _, y in r.curve("train", "device_memory_gb")), default=None) for r in runs]
-    put("device memory, the most", (m and f"{m:.2f} GB" for m in memory))
+    put("device memory, the most", (None if m is None else f"{m:.2f} GB" for m in memory))
     put("time of the logged steps", (_hours(run) for run in runs))
     if not rows:
         return section("costs", "Costs", tag("p", "Nothing is known of them."))

@@ -50,7 +50,7 @@ def scores(rng, count):
     return metrics.update(label, prediction)
 
 
-def write_evaluation(path, own, metrics, classes, name="val_30_whole", step=30):
+def write_evaluation(path, own, metrics, classes, *, name="val_30_whole", step=30):
     record = {"split": "val", "step": step, "classes": list(classes), "data": {}}
     record |= {"evaluation": to_dict(own.evaluation), "results": metrics.compute()}
     (path / "evaluation").mkdir(exist_ok=True)

@@ -129,7 +129,7 @@ def test_a_run_that_has_only_begun_and_damaged_files(tmp_path, call):  # noqa: F
 def test_which_scores_are_shown(one):
     rng, own = np.random.default_rng(5), Evaluation(flip=True)
     other = type("Other", (), {"evaluation": own})
-    write_evaluation(one, other, scores(rng, 3), CLASSES, "val_40_flip", step=40)
+    write_evaluation(one, other, scores(rng, 3), CLASSES, name="val_40_flip", step=40)
     assert read_run(one, "one").scores.source == "val, step 30, evaluation/val_30_whole.json"
     (one / "evaluation" / "val_30_whole.json").unlink()
     found = read_run(one, "one").scores
