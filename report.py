@@ -27,7 +27,7 @@ from sdnjax.experiment import Experiment
 from sdnjax.options import OneLineParser
 from sdnjax.places import place
 
-_MOST = 24
+_MOST = 12  # of each kind: a few megabytes
 
 
 def main() -> None:

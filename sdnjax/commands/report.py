@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
+from sdnjax.commands.trained import Trained, check_classes
 from sdnjax.data.data_settings import Data, dataset_of
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.files import write_atomically
+from sdnjax.inference.predictor import Predictor
+from sdnjax.inference.protocols import Evaluation
+from sdnjax.inference.scoring import check_canvas, empty_metrics, extras_of
+from sdnjax.models.summary import summarize
 from sdnjax.ops.labels import IGNORE
 from sdnjax.places import make_folder
 from sdnjax.report.page import MARK, page
@@ -87,7 +93,7 @@ class Looked:
     pictures: Mapping[str, Sequence[Shown]]
 
 
-def look_through(runs: Mapping[str, Any], data: Data, split: str, count: int) -> Looked:
+def look_through(runs: Mapping[str, Trained], data: Data, split: str, count: int) -> Looked:
     """Scores networks on a split, and finds the examples that are worst and most typical.
 
     Examples are ordered by the share of their labelled pixels that is wrong, the mean over runs;
@@ -95,17 +101,12 @@ def look_through(runs: Mapping[str, Any], data: Data, split: str, count: int) ->
     no others have to be kept.
 
     Args:
-      runs: networks (`Trained`) by the names of their runs; each is evaluated by its own settings.
+      runs: networks by the names of their runs; each is evaluated by its own settings.
       count: of the worst, and of the most typical ones.
 
     Raises: InputError for other classes, or if nothing can be read.
     """
-    from tqdm import tqdm  # noqa: PLC0415
-
-    from sdnjax.commands.trained import check_classes  # noqa: PLC0415
-    from sdnjax.data import evaluation_examples  # noqa: PLC0415
-    from sdnjax.inference.predictor import Predictor  # noqa: PLC0415
-    from sdnjax.inference.scoring import check_canvas, empty_metrics, extras_of  # noqa: PLC0415
+    from sdnjax.data import evaluation_examples  # noqa: PLC0415  (reads data: only for pictures)
 
     predictors = {
         name: Predictor(run.network, run.experiment.evaluation, data.normalization, run.mirrored)
@@ -169,7 +170,7 @@ def chosen(shares: Mapping[str, float], count: int) -> tuple[list[str], list[str
     return worst, heapq.nsmallest(count, others, key=lambda name: abs(shares[name] - middle))
 
 
-def _widened(evaluation: Any) -> Any:
+def _widened(evaluation: Evaluation) -> Evaluation:
     """With more tolerances of the boundary F-measure."""
     own = evaluation.boundary_thresholds
     return dataclasses.replace(
@@ -202,8 +203,6 @@ def _described(workdir: Path) -> Mapping[str, Any]:
 
 def _costs(experiment: Experiment, record: RunRecord) -> Costs | None:
     """Of one picture of a crop's size, by tracing; None if nothing tells how many classes."""
-    from sdnjax.models.summary import summarize  # noqa: PLC0415  (only where it is needed)
-
     if not record.classes:
         return None
     size, channels = experiment.data.crop_size, len(experiment.data.mean)

@@ -113,7 +113,8 @@ class WandB:
     """Weights & Biases. Its own environment variables decide the rest, such as WANDB_MODE=offline.
 
     A run that goes on goes on there too. Steps that are repeated after an interruption are there
-    twice: values are drawn over `step`, and nothing that was sent can be taken back.
+    twice: values are drawn over `step`, and nothing that was sent can be taken back. Its own files
+    are in `WORKDIR/wandb`, or where WANDB_DIR says if the work directory is in a bucket.
     """
 
     project: str = setting("sdnjax", "project of Weights & Biases", run_only=True)

@@ -16,8 +16,8 @@ from sdnjax.report.matrix import matrix
 from sdnjax.report.page import page
 from sdnjax.report.records import flat, read_run
 from sdnjax.report.sections import Shown
-from tests.bucket import bucket  # noqa: F401
-from tests.commands.conftest import call  # noqa: F401
+from tests.bucket import *  # noqa: F403
+from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
 from tests.report.made import CLASSES, Page, scores, work_directory, write_evaluation
 
 
@@ -49,7 +49,7 @@ def test_whatever_is_no_html_is_escaped():
     )
 
 
-def test_a_report_of_one_run(one, tmp_path, call):  # noqa: F811
+def test_a_report_of_one_run(one, tmp_path, call):
     out = tmp_path / "page.html"
     status, said, err = call("report.py", one, "--out", out)
     assert (status, err) == (0, "") and "page.html (0.0" in said
@@ -91,7 +91,7 @@ def test_several_runs_are_laid_over_each_other_and_compared_with_the_first(
     one,
     tmp_path,
     call,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     monkeypatch.setattr("sdnjax.commands.report._costs", lambda experiment, record: None)
     two = work_directory(tmp_path / "two", seed=1, validations=2, batch_size=16)
@@ -113,7 +113,7 @@ def test_several_runs_are_laid_over_each_other_and_compared_with_the_first(
     assert [row[0] for row in cells(found, "three, in percent")[1:]] == ["class 0", "class 1"]
 
 
-def test_a_run_that_has_only_begun_and_damaged_files(tmp_path, call):  # noqa: F811
+def test_a_run_that_has_only_begun_and_damaged_files(tmp_path, call):
     run = work_directory(tmp_path / "run", validations=1, evaluated=False)
     (run / "metrics.jsonl").unlink()
     (run / "runs.json").write_text("{")
@@ -138,7 +138,7 @@ def test_which_scores_are_shown(one):
     assert read_run(one, "one").scores.confusion is None
 
 
-def test_a_report_overwrites_reports_alone(one, tmp_path, call, monkeypatch):  # noqa: F811
+def test_a_report_overwrites_reports_alone(one, tmp_path, call, monkeypatch):
     monkeypatch.setattr("sdnjax.commands.report._costs", lambda experiment, record: None)
     own = tmp_path / "mine.html"
     own.write_text("<html>mine</html>")
@@ -157,19 +157,19 @@ def test_a_report_overwrites_reports_alone(one, tmp_path, call, monkeypatch):  #
     ("words", "message"),
     [
         (["nowhere"], "nowhere is no work directory"),
-        (["RUN", "--pictures", "99"], "from 0 to 24"),
+        (["RUN", "--pictures", "99"], "from 0 to 12"),
         (["RUN", "--split", "train"], "--split has no effect"),
         (["RUN", "--data.dir", "x"], "--data.dir has no effect"),
         (["RUN", "--picture", "3"], "did you mean --pictures"),
     ],
 )
-def test_what_is_refused(words, message, one, call):  # noqa: F811
+def test_what_is_refused(words, message, one, call):
     status, _, err = call("report.py", *(str(one) if w == "RUN" else w for w in words))
     assert status == 2 and message in err and err.count("\n") == 1
     assert not (one / "report.html").exists()
 
 
-def test_in_a_bucket(one, bucket):  # noqa: F811
+def test_in_a_bucket(one, bucket):
     for file in one.rglob("*"):
         if file.is_file():
             (bucket / "run" / file.relative_to(one).as_posix()).write_bytes(file.read_bytes())
@@ -224,9 +224,7 @@ def test_settings_as_lines():
 
 
 def test_worst_and_typical():
-    shares = {
-        name: x for name, x in zip("abcdefg", (0.1, 0.9, 0.2, 0.3, 0.8, 0.25, 0.0), strict=True)
-    }
+    shares = dict(zip("abcdefg", (0.1, 0.9, 0.2, 0.3, 0.8, 0.25, 0.0), strict=True))
     assert chosen(shares, 2) == (["b", "e"], ["f", "c"])
     assert chosen({"a": 0.5}, 2) == (["a"], [])
     assert _widened(Evaluation(boundary_thresholds=(0.0075, 3))).boundary_thresholds == (
