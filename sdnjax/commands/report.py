@@ -19,7 +19,7 @@ from sdnjax.experiment import Experiment
 from sdnjax.files import write_atomically
 from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
-from sdnjax.inference.scoring import check_canvas, empty_metrics, extras_of
+from sdnjax.inference.scoring import check_canvas, empty_metrics, extras_of, groups_of_one_size
 from sdnjax.models.summary import summarize
 from sdnjax.ops.labels import IGNORE
 from sdnjax.places import make_folder
@@ -115,13 +115,17 @@ def look_through(runs: Mapping[str, Trained], data: Data, split: str, count: int
     variables = {name: predictors[name].place(run.variables) for name, run in runs.items()}
     extras = tuple(dict.fromkeys(x for p in predictors.values() for x in p.extras))
 
-    def predicted(example: Any) -> dict[str, np.ndarray]:
-        found = {}
+    size = min(run.experiment.evaluation.batch_size for run in runs.values())
+
+    def predicted(group: Sequence[Any]) -> list[dict[str, np.ndarray]]:
+        """Of each example of one size, what every run makes of it."""
+        found: list[dict[str, np.ndarray]] = [{} for _ in group]
         for name, predictor in predictors.items():
-            evaluation = runs[name].experiment.evaluation
-            check_canvas(example.image.shape[:2], evaluation, example.name)
-            own = [extras_of(example, predictor.extras)]
-            (found[name],) = predictor.labels(variables[name], [example.image], own)
+            check_canvas(group[0].image.shape[:2], runs[name].experiment.evaluation, group[0].name)
+            own = [extras_of(example, predictor.extras) for example in group]
+            labels = predictor.labels(variables[name], [e.image for e in group], own)
+            for labels_of, label in zip(found, labels, strict=True):
+                labels_of[name] = label
         return found
 
     shares: dict[str, float] = {}
@@ -131,13 +135,14 @@ def look_through(runs: Mapping[str, Trained], data: Data, split: str, count: int
         for name, run in runs.items():
             check_classes(name, run.classes, space.classes)
             metrics[name] = empty_metrics(space.num_classes, _widened(run.experiment.evaluation))
-        for example in tqdm(examples, total=examples.total, unit="image", disable=None):
-            labels = predicted(example)
-            for name, label in labels.items():
-                metrics[name] = metrics[name].update(example.label, label, example.name)
-            if (example.label != IGNORE).any():
-                wrong = [_wrong(example.label, label) for label in labels.values()]
-                shares[example.name] = sum(wrong) / len(wrong)
+        told = tqdm(examples, total=examples.total, unit="image", disable=None)
+        for group in groups_of_one_size(told, size):
+            for example, labels in zip(group, predicted(group), strict=True):
+                for name, label in labels.items():
+                    metrics[name] = metrics[name].update(example.label, label, example.name)
+                if (example.label != IGNORE).any():
+                    wrong = [_wrong(example.label, label) for label in labels.values()]
+                    shares[example.name] = sum(wrong) / len(wrong)
     if not shares:
         raise InputError(f"{split} of the data set has no labelled example that can be read")
     scores = {}
@@ -151,7 +156,7 @@ def look_through(runs: Mapping[str, Trained], data: Data, split: str, count: int
     with evaluation_examples(data, split, extras=extras) as examples:
         for example in examples:
             if example.name in worst or example.name in typical:
-                labels = predicted(example)
+                (labels,) = predicted([example])
                 found[example.name] = _shown(example, labels, shares[example.name], space.palette)
             if len(found) == len(worst) + len(typical):
                 break

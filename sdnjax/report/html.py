@@ -51,14 +51,14 @@ def table(
 
     A cell that is a `Cell` shows one thing and is sorted by another; numbers stand on the right.
     """
+    rows = [list(row) for row in rows]
     heads = []
-    for text in head:
+    for i, text in enumerate(head):
         inside = tag("button", text, type="button") if sortable else text
-        heads.append(tag("th", inside, scope="col", aria_sort="none" if sortable else None))
-    body = [
-        tag("tr", *(_cell(x, first=i == 0) for i, x in enumerate(row)))
-        for row in (list(row) for row in rows)
-    ]
+        numbers = i > 0 and any(isinstance(row[i], Cell) for row in rows)
+        how = {"class_": "number" if numbers else None, "aria_sort": "none" if sortable else None}
+        heads.append(tag("th", inside, scope="col", **how))
+    body = [tag("tr", *(_cell(x, first=i == 0) for i, x in enumerate(row))) for row in rows]
     made = tag(
         "table",
         tag("caption", caption),

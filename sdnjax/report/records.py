@@ -186,7 +186,7 @@ def _json(path: Path, kind: type, report: Callable[[str], None]) -> Any:
     """The value in a file; None if it is not there, or damaged, which is said."""
     try:
         found = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError):
         found = None

@@ -157,6 +157,7 @@ def test_a_report_overwrites_reports_alone(one, tmp_path, call, monkeypatch):
     ("words", "message"),
     [
         (["nowhere"], "nowhere is no work directory"),
+        (["RUN/config.json"], "config.json is no work directory"),
         (["RUN", "--pictures", "99"], "from 0 to 12"),
         (["RUN", "--split", "train"], "--split has no effect"),
         (["RUN", "--data.dir", "x"], "--data.dir has no effect"),
@@ -164,7 +165,7 @@ def test_a_report_overwrites_reports_alone(one, tmp_path, call, monkeypatch):
     ],
 )
 def test_what_is_refused(words, message, one, call):
-    status, _, err = call("report.py", *(str(one) if w == "RUN" else w for w in words))
+    status, _, err = call("report.py", *(w.replace("RUN", str(one)) for w in words))
     assert status == 2 and message in err and err.count("\n") == 1
     assert not (one / "report.html").exists()
 
