@@ -151,7 +151,9 @@ def _scores(
             continue
         own = found.get("evaluation") == config.get("evaluation")
         step = found.get("step") if isinstance(found.get("step"), int) else -1
-        rank = (own, step, file.stat().st_mtime if hasattr(file.stat(), "st_mtime") else 0)
+        stat = file.stat()
+        newest = getattr(stat, "st_mtime", None) or getattr(stat, "mtime", None) or 0  # of a bucket
+        rank = (own, step, newest)
         if best is None or rank > best[0]:
             best = rank, file, found
     if best is not None:
