@@ -22,6 +22,7 @@ from sdnjax.ops import augment_batch
 from sdnjax.recipe import Recipe, own_losses
 from sdnjax.settings import check_types, from_dict, setting
 from sdnjax.training.calls import Remat
+from sdnjax.training.loggers import Logger, TensorBoard
 from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import StateSharding, replicate
 
@@ -124,6 +125,12 @@ class Experiment:
         least=1,
     )
     tensorboard: bool = setting(True, "also write TensorBoard event files", run_only=True)
+    loggers: tuple[Logger, ...] = setting(
+        (),
+        "where metrics go besides metrics.jsonl and TensorBoard, such as (WandB(project=…),); a "
+        "function of the run to an object with write(step, values) and close()",
+        run_only=True,
+    )
 
     code: Path | None = dataclasses.field(default=None, compare=False, repr=False)
     """The configuration file, if there are objects in here that only its code can make again."""
@@ -177,6 +184,12 @@ class Experiment:
             raise InputError(
                 f"optimizer.warmup_steps is {warmup}, which leaves nothing of {self.steps} steps"
             )
+
+    @property
+    def all_loggers(self) -> tuple[Logger, ...]:
+        """The loggers, TensorBoard among them if `tensorboard` says so."""
+        others = tuple(x for x in self.loggers if x != TensorBoard())
+        return (TensorBoard(), *others) if self.tensorboard else others
 
     @property
     def network_name(self) -> str:

@@ -1,6 +1,7 @@
 """What the documents print as Python runs as it is printed."""
 
 import re
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from benchmarks import plans
 from sdnjax.errors import InputError
 from sdnjax.visualize import save_png
 from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
+from tests.report.made import work_directory
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FILES = (
@@ -22,6 +24,7 @@ FILES = (
     "data_set",
     "majority",
     "optimizer",
+    "csv_log",
 )
 
 
@@ -66,6 +69,8 @@ def test_every_file_of_extending_trains_evaluates_and_predicts(name, folder, cal
     status, out, err = call("train.py", f"{name}.py", "--tensorboard=false", *given)
     assert (status, err) == (0, ""), err
     assert "step 2/2" in out
+    if name == "csv_log":
+        assert "2,val/mIoU,0." in (folder / "runs" / name / "metrics.csv").read_text()
     for file in folder.glob("*.py"):
         file.unlink()
     run = f"runs/{name}"
@@ -105,6 +110,22 @@ def test_the_page_on_companions_runs_as_printed(request):
 def test_the_page_on_training_runs_as_printed(request):
     (block,) = blocks(request.config.rootpath, "docs/training.md")
     exec(block, {})
+
+
+def test_the_commands_of_the_page_on_reports_run_as_printed(request, tmp_path, monkeypatch, call):
+    """But for evaluating: the networks are not there, which is the last thing that is asked."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "baseline", "sdn"):
+        work_directory(tmp_path / "runs" / name)
+    page = (request.config.rootpath / "docs/report.md").read_text()
+    first, second = re.findall(r"^    python (report\.py .*)$", page, re.MULTILINE)
+    assert call(*first.split()) == (0, ANY, "")
+    assert "Parts of the loss" in (tmp_path / "runs/mine/report.html").read_text()
+    words = second.split()
+    status, _, err = call(*words)
+    assert status == 2 and "no finished checkpoint in runs/baseline/checkpoints" in err
+    assert call(*words[: words.index("--pictures")]) == (0, ANY, "")
+    assert (tmp_path / "comparison.html").is_file()
 
 
 PLANS = re.compile(r"^    python (plan\.py .*)$", re.MULTILINE)

@@ -16,7 +16,7 @@ import pytest
         "sdnjax.experiment, sdnjax.inference.scoring, sdnjax.training.loop",
         "sdnjax.commands.predict",
         "sdnjax.commands.convert, sdnjax.commands.compare",
-        "sdnjax.commands.plan",
+        "sdnjax.commands.plan, sdnjax.commands.report",
     ],
 )
 def test_no_tensorflow_and_no_pytorch(modules):
@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "training": {"losses", "models", "ops"},
     "inference": {"metrics", "models", "ops"},
     "convert": {"models", "ops"},
+    "report": {"training"},
     "planning": {"experiment", "models", "ops", "recipe", "training"},
 }
 

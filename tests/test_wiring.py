@@ -257,9 +257,24 @@ def test_settings_of_the_run(camvid, tmp_path):
     plain, steps, saved = run(experiment(camvid), tmp_path / "plain")
     assert (steps, saved) == ({"train": [1, 2, 3, 4], "val": [4]}, [4])
     changes = {"evaluate_every": 2, "checkpoint_every": 1, "keep_checkpoints": 3, "log_every": 2}
-    other = experiment(camvid, **changes, tensorboard=True, seed=1, batch_size=16)
+    logged = []
+
+    class Recorder:
+        def __init__(self, run):
+            assert (run.name, run.workdir, run.start_step) == ("experiment", tmp_path / "other", 0)
+
+        def write(self, step, values):
+            logged.append((step, "train/loss" in values, "val/mIoU" in values))
+
+        def close(self):
+            logged.append("closed")
+
+    changes |= {"loggers": (Recorder,), "tensorboard": True}
+    other = experiment(camvid, **changes, seed=1, batch_size=16)
     lines, steps, saved = run(other, tmp_path / "other")
     assert (steps, saved) == ({"train": [2, 4], "val": [2, 4]}, [2, 3, 4])
+    train_line, val_line = (True, False), (False, True)
+    assert logged == [*((n, *kind) for n in (2, 4) for kind in (train_line, val_line)), "closed"]
     assert (tmp_path / "other" / "tensorboard").is_dir()
     assert not (tmp_path / "plain" / "tensorboard").exists()
     assert lines[0]["train"]["loss"] != plain[1]["train"]["loss"]

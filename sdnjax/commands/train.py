@@ -36,7 +36,7 @@ from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.places import in_bucket, place
+from sdnjax.places import place
 from sdnjax.recipe import Recipe
 from sdnjax.settings import to_dict
 from sdnjax.training.best import Best, history, score, waited
@@ -45,6 +45,7 @@ from sdnjax.training.checkpoints import (
     finished_steps,
     restore_latest,
 )
+from sdnjax.training.loggers import LoggedRun, Writers, check_loggers
 from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.optimizer import learning_rate_of
@@ -135,9 +136,7 @@ def _train(
     )
     log = None
     if jax.process_index() == 0:
-        if experiment.tensorboard and in_bucket(workdir):
-            report("no TensorBoard files are written in a bucket: metrics.jsonl holds the same")
-        log = MetricsLog(workdir, start_step=start, tensorboard=experiment.tensorboard)
+        log = _log(experiment, workdir, start, report)
     step, traced = recipe.compiled_step(mesh), None
     if experiment.profile is not None and jax.process_index() == 0:
         step = traced = TracedStep(step, start, experiment.profile, workdir / "profile", report)
@@ -209,6 +208,7 @@ class _Ready(NamedTuple):
 def _ready(experiment: Experiment) -> _Ready:
     """Opens the data, builds the network and tries the validation: what can be refused is."""
     split = experiment.data.val_split
+    check_loggers(experiment.loggers)
     train_source = open_source(experiment.data, experiment.data.train_split)
     val_source = None if split is None else open_source(experiment.data, split)
     space = train_source.label_space
@@ -298,6 +298,14 @@ def _longer(experiment: Experiment, steps_before: int, start: int) -> str:
     if old is None or new is None:
         return said
     return f"{said}: the learning rate at step {start} is {new(start):.3g}, it was {old(start):.3g}"
+
+
+def _log(
+    experiment: Experiment, workdir: Path, start: int, report: Callable[[str], None]
+) -> MetricsLog:
+    config = flatten_dict(to_dict(experiment), sep=".")
+    run = LoggedRun(experiment.name, workdir, start, config, report)
+    return MetricsLog(workdir, start_step=start, writers=Writers(experiment.all_loggers, run))
 
 
 def _best(experiment: Experiment, workdir: Path, start: int, space: LabelSpace) -> Best | None:

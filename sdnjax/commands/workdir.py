@@ -8,6 +8,8 @@ checkpoints/     see sdnjax.training.checkpoints
 best/            the checkpoint with the best score, and the scores of all validations
 profile/         a profiler trace of chosen steps
 tensorboard/     the same metrics as event files
+loggers.json     what W&B and MLflow call the run, if they are asked to log it
+wandb/           W&B's own files
 evaluation/      what eval.py wrote
 predictions/     what predict.py wrote
 """
@@ -46,12 +48,13 @@ from sdnjax.files import write_atomically
 from sdnjax.places import InUse, Lease, download, in_bucket, make_folder, place, remove
 from sdnjax.settings import differences, own_objects, to_dict
 from sdnjax.training.checkpoints import finished_steps
+from sdnjax.training.loggers import IDENTITIES
 from sdnjax.training.together import gather
 
 _LOCK = ".lock"
 _OURS = (
     *("config.json", "code", "runs.json", "metrics.jsonl"),
-    *("checkpoints", "best", "profile", "tensorboard"),
+    *("checkpoints", "best", "profile", "tensorboard", IDENTITIES, "wandb"),
 )
 
 

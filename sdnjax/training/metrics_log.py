@@ -1,4 +1,4 @@
-"""Metrics of a run as JSON lines and as TensorBoard event files."""
+"""Metrics of a run as JSON lines, which resuming depends on, and to whatever loggers it has."""
 
 from __future__ import annotations
 
@@ -9,24 +9,18 @@ from typing import Any
 
 from sdnjax.files import write_atomically
 from sdnjax.places import in_bucket, place
+from sdnjax.training.loggers import Writers
 
 
 class MetricsLog:
     """Appends scalars of a step; a resumed run first drops what it is about to repeat."""
 
-    def __init__(self, workdir: str | Path, *, start_step: int, tensorboard: bool):
-        workdir = place(workdir)
-        path = workdir / "metrics.jsonl"
+    def __init__(self, workdir: str | Path, *, start_step: int, writers: Writers | None = None):
+        path = place(workdir) / "metrics.jsonl"
         if path.is_file():
             _keep_until(path, start_step)
         self._file = _Object(path) if in_bucket(path) else path.open("a")
-        self._events = None
-        if tensorboard and not in_bucket(workdir):
-            from tensorboardX import SummaryWriter  # noqa: PLC0415  (only where it is used)
-
-            self._events = SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True
-            )
+        self._writers = writers
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One line `{"step": …, key: value, …}`, on disk when this returns.
@@ -37,10 +31,8 @@ class MetricsLog:
         self._file.flush()
         if "val" in values:
             self.save()
-        if self._events is not None:
-            for key, value in _scalars(values):
-                self._events.add_scalar(key, value, step)
-            self._events.flush()
+        if self._writers is not None:
+            self._writers.write(step, scalars(values))
 
     def save(self) -> None:
         """Puts into a bucket what is not there yet: before the step's checkpoint, which would let
@@ -50,8 +42,8 @@ class MetricsLog:
 
     def close(self) -> None:
         self._file.close()
-        if self._events is not None:
-            self._events.close()
+        if self._writers is not None:
+            self._writers.close()
 
 
 class _Object:
@@ -108,11 +100,12 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found = []
+def scalars(values: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of nested dicts by their path, `train/loss`; lists have none."""
+    found: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found += _scalars(value, f"{prefix}{key}/")
+            found |= scalars(value, f"{prefix}{key}/")
         elif isinstance(value, (int, float)):
-            found.append((prefix + key, float(value)))
+            found[prefix + key] = float(value)
     return found

@@ -16,6 +16,7 @@ from sdnjax.errors import InputError
 from sdnjax.models.model_settings import Model
 from sdnjax.training.checkpoints import describe, find_checkpoint, finished_steps
 from sdnjax.training.metrics_log import read_metrics
+from tests.report.made import Page
 from tests.training.tiny import Tiny
 
 SMALL = ("--steps=6", "--batch_size=8", "--data.crop_size=16,16", "--checkpoint_every=3")
@@ -65,6 +66,22 @@ def test_evaluation_repeats_the_validation_of_training_exactly(trained, call):
     picture = np.asarray(Image.open(workdir / "evaluation" / "val_6_whole_confusion.png"))
     assert picture.shape[0] > 400
     assert f"mIoU {100 * logged['mIoU']:.2f}" in out
+    # The report evaluates for its pictures: the same scores, and the worst one first.
+    status, out, err = call("report.py", workdir, "--pictures", 1)
+    assert (status, err) == (0, "")
+    page = Page((workdir / "report.html").read_text())
+    (overview,) = (row["text"] for row in page.all("tr") if "step 6, all of it" in row["text"])
+    assert f"{100 * logged['mIoU']:.2f}" in overview
+    assert "F 9px" in [e["text"] for e in page.all("button")]
+    pictures = [e["alt"].partition(": ")[2] for e in page.all("img")]
+    kinds = ("picture", "truth", "run", "run: ")
+    words = [p.rpartition("wrong: ")[2] for p in pictures]
+    assert len(words) == 8 and all(map(str.startswith, words, 2 * kinds)), words
+    assert len(page.all("svg", **{"class": "matrix"})) == 1
+    worst, typical = (float(e["text"].split()[1][:-1]) for e in page.all("h4"))
+    assert worst >= typical
+    wrong = call("report.py", workdir, "--pictures", 1, "--evaluation.flip", "true")
+    assert_one_line(wrong, "--evaluation.flip has no effect")
 
 
 def test_evaluation_with_other_protocols(trained, call, tmp_path):

@@ -19,6 +19,7 @@ from sdnjax.training.checkpoints import (
     restore_latest,
     restore_state,
 )
+from sdnjax.training.loggers import LoggedRun, TensorBoard, Writers
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.seal import write_seal
 from sdnjax.training.sharding import data_mesh, split_by_batch
@@ -100,7 +101,10 @@ def test_a_missing_object_is_damage(bucket):  # noqa: F811
 
 
 def test_metrics_are_there_before_the_checkpoint_and_not_at_every_line(bucket):  # noqa: F811
-    log = MetricsLog(bucket, start_step=0, tensorboard=True)
+    told = []
+    run = LoggedRun("run", bucket, 0, {}, told.append)
+    log = MetricsLog(bucket, start_step=0, writers=Writers((TensorBoard(),), run))
+    assert "no TensorBoard files" in told[0]
     for step in (1, 2, 3):
         log.write(step, {"loss": 1.0})
     assert [x["step"] for x in read_metrics(bucket)] == [1]
@@ -112,7 +116,7 @@ def test_metrics_are_there_before_the_checkpoint_and_not_at_every_line(bucket): 
     log.close()
     assert read_metrics(bucket)[-1]["step"] == 5
     assert not (bucket / "tensorboard").exists()
-    log = MetricsLog(bucket, start_step=2, tensorboard=False)
+    log = MetricsLog(bucket, start_step=2)
     log.write(3, {"loss": 2.0})
     log.close()
     assert [x["step"] for x in read_metrics(bucket)] == [1, 2, 3]
@@ -121,7 +125,7 @@ def test_metrics_are_there_before_the_checkpoint_and_not_at_every_line(bucket): 
 def test_uploads_of_metrics_take_a_bounded_share_of_the_time(bucket, monkeypatch):  # noqa: F811
     clock = [0.0]
     monkeypatch.setattr(metrics_log.time, "monotonic", lambda: clock[0])
-    log = MetricsLog(bucket, start_step=0, tensorboard=False)
+    log = MetricsLog(bucket, start_step=0)
     uploads = []
     path = type(log._file._path)
     write_text = path.write_text

@@ -21,6 +21,7 @@ from sdnjax.training.checkpoints import (
     restore_state,
 )
 from sdnjax.training.feed import Feed
+from sdnjax.training.loggers import LoggedRun, TensorBoard, Writers
 from sdnjax.training.loop import fit
 from sdnjax.training.metrics_log import MetricsLog, read_metrics
 from sdnjax.training.optimizer import Optimizer, make_optimizer, schedule_of
@@ -48,7 +49,7 @@ def run(workdir, *, source=None, step=STEP, steps=20, **options):
         state = restore_state(find_checkpoint(directory), abstract(state))
     start = int(state.step)
     workdir.mkdir(exist_ok=True)
-    log = MetricsLog(workdir, start_step=start, tensorboard=False)
+    log = MetricsLog(workdir, start_step=start)
     writer = CheckpointWriter(directory, 3, {})
     options = {"checkpoint_every": 4, "log_every": 3, **options}
     try:
@@ -302,7 +303,7 @@ def test_the_first_step_counts_for_no_rate(tmp_path, monkeypatch):
 
     def rates(name, log_every):
         (tmp_path / name).mkdir()
-        log = MetricsLog(tmp_path / name, start_step=0, tensorboard=False)
+        log = MetricsLog(tmp_path / name, start_step=0)
         how = {"report": lambda line: None, "log": log, "log_every": log_every}
         fit(new_state(), step, batches(0), mesh=MESH, steps=6, **how)
         log.close()
@@ -315,7 +316,7 @@ def test_the_first_step_counts_for_no_rate(tmp_path, monkeypatch):
 def test_learning_rate_and_device_memory_are_logged(tmp_path, monkeypatch):
     peaks = iter(range(1, 99))
     monkeypatch.setattr(progress, "device_memory", lambda: next(peaks) / 2)
-    log, lines = MetricsLog(tmp_path, start_step=0, tensorboard=False), []
+    log, lines = MetricsLog(tmp_path, start_step=0), []
     schedule = schedule_of(Optimizer(learning_rate=0.05), 6)
     how = {"log": log, "log_every": 3, "report": lines.append, "learning_rate": schedule}
     fit(new_state(), STEP, batches(0), mesh=MESH, steps=6, **how)
@@ -360,7 +361,7 @@ def test_a_wait_is_explained_by_what_batches_took(tmp_path, monkeypatch):
 
     def train(name):
         (tmp_path / name).mkdir()
-        log = MetricsLog(tmp_path / name, start_step=0, tensorboard=False)
+        log = MetricsLog(tmp_path / name, start_step=0)
         options = {"log": log, "log_every": 3, "explain": explain, "report": lines.append}
         fit(new_state(), STEP, Timed(0), mesh=MESH, steps=6, **options)
         log.close()
@@ -383,13 +384,14 @@ def test_a_wait_is_explained_by_what_batches_took(tmp_path, monkeypatch):
 
 
 def test_log_survives_a_line_cut_in_the_middle(tmp_path):
-    log = MetricsLog(tmp_path, start_step=0, tensorboard=True)
+    run = LoggedRun("run", tmp_path, 0, {}, print)
+    log = MetricsLog(tmp_path, start_step=0, writers=Writers((TensorBoard(),), run))
     for step in (1, 2, 3):
         log.write(step, {"train": {"loss": 1.0 / step}})
     log.close()
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text()[:-9])
-    log = MetricsLog(tmp_path, start_step=1, tensorboard=False)
+    log = MetricsLog(tmp_path, start_step=1)
     log.write(2, {"train": {"loss": 0.25}})
     log.close()
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
