@@ -8,6 +8,7 @@
     sdnjax import-labels FORMAT    labels of labelling tools
     sdnjax convert VERB …          PyTorch checkpoints and back
     sdnjax figures VERB …          figures of networks and data
+    sdnjax report RUN [RUN …]      one HTML page about runs
     sdnjax plan CONFIG             what a recipe needs on machines that one does not have
     sdnjax segfix, sdnjax inverse-form    boundary companions
 
@@ -25,7 +26,7 @@ from sdnjax.errors import unknown
 COMMANDS = {
     **{
         name: f"sdnjax.scripts.{name}"
-        for name in ("train", "eval", "predict", "check", "convert", "figures", "plan")
+        for name in ("train", "eval", "predict", "check", "convert", "figures", "report", "plan")
     },
     "prepare": "sdnjax.data.prepare",
     "import-labels": "sdnjax.data.import_labels",
