@@ -78,7 +78,7 @@ def _write(
     arguments: argparse.Namespace,
     runs: dict[str, Path],
     experiments: dict[str, Experiment],
-    looked: object = None,
+    looked: Looked | None = None,
 ) -> None:
     from sdnjax.commands.report import write_report  # noqa: PLC0415  (not for --help)
 
