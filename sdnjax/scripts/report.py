@@ -13,6 +13,7 @@ are shown with maps of their errors; data and their settings are then those of t
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from sdnjax.commands.command_line import (
     VALIDATION,
@@ -78,7 +79,7 @@ def _write(
     arguments: argparse.Namespace,
     runs: dict[str, Path],
     experiments: dict[str, Experiment],
-    looked: Looked | None = None,
+    looked: Any = None,
 ) -> None:
     from sdnjax.commands.report import write_report  # noqa: PLC0415  (not for --help)
 
