@@ -45,7 +45,7 @@ Step = int | Literal["best"] | None
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trained:
     """A module with its variables and what is needed to use them: a function of pictures.
 
@@ -59,6 +59,10 @@ class Trained:
     palette: tuple[tuple[int, int, int], ...]
     step: int
     mirrored: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        title, count = self.experiment.network_title, len(self.classes)
+        return f"Trained({title}; {count} classes; step {self.step})"
 
     def predictor(self, evaluation: Evaluation | None = None) -> Predictor:
         """Predicts by the run's own protocol, or by another."""
