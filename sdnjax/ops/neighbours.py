@@ -106,7 +106,8 @@ def inside(shape, offsets: Offsets) -> jax.Array:
     h, w = shape[1:3]
     dy, dx = np.array(offsets, int).reshape(-1, 2).T
     rows, columns = (
-        (np if known((n,)) else jnp).arange(n)[:, None] + d for n, d in ((h, dy), (w, dx))
+        (np if known((n,)) else jnp).arange(n, dtype=np.int32)[:, None] + d.astype(np.int32)[None]
+        for n, d in ((h, dy), (w, dx))
     )
     rows, columns = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
     # Two small constants; the product over H and W is left to the compiled program.

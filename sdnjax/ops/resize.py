@@ -155,7 +155,7 @@ def _symbolic_weights(old, new, *, align_corners: bool, dtype) -> jax.Array:
     else:
         at = (target + 0.5) * (before / after) - 0.5
     at = jnp.clip(at, 0, before - 1)
-    return jnp.maximum(0, 1 - jnp.abs(at[:, None] - source))
+    return jnp.maximum(0, 1 - jnp.abs(at[:, None] - source[None]))
 
 
 def _cubic_weights(old: int, new: int, *, dtype) -> np.ndarray:
