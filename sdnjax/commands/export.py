@@ -27,7 +27,7 @@ Batch = int | Literal["any"]
 _LEAST = 32
 # What tracing raises where Python must know a number that is a symbol.
 _NEEDS_NUMBERS = (
-    *(NotImplementedError, TypeError, ValueError),
+    *(NotImplementedError, TypeError, jax.core.InconclusiveDimensionOperation),
     *(jax.errors.ConcretizationTypeError, jax.errors.TracerBoolConversionError),
 )
 
@@ -119,16 +119,16 @@ def trace(
     with jax.sharding.use_abstract_mesh(_anywhere(platforms)):
         try:
             return export.export(jax.jit(segment), platforms=tuple(platforms))(pictures)
-        except InputError:
-            raise
         except _NEEDS_NUMBERS as error:
-            reason = str(error).splitlines()[0].split(".")[0][:160]
-            if size != "any" and batch != "any":
+            reason = str(error).splitlines()[0].split(". ")[0][:160]
+            if size == "any" or batch == "any":
+                raise InputError(
+                    f"{experiment.network_name} needs sizes that are known in advance ({reason}): "
+                    "name them, --size HEIGHT,WIDTH --batch NUMBER"
+                ) from error
+            if isinstance(error, NotImplementedError):
                 raise InputError(f"{experiment.network_name}: {reason}") from error
-            raise InputError(
-                f"{experiment.network_name} needs sizes that are known in advance ({reason}): "
-                "name them, --size HEIGHT,WIDTH --batch NUMBER"
-            ) from error
+            raise
 
 
 def _shape(size: Size, batch: Batch, channels: int) -> tuple[Any, ...]:
