@@ -27,7 +27,7 @@ Batch = int | Literal["any"]
 _LEAST = 32
 # What tracing raises where Python must know a number that is a symbol.
 _NEEDS_NUMBERS = (
-    *(NotImplementedError, TypeError, jax.core.InconclusiveDimensionOperation),
+    *(NotImplementedError, TypeError, jax.errors.InconclusiveDimensionOperation),
     *(jax.errors.ConcretizationTypeError, jax.errors.TracerBoolConversionError),
 )
 

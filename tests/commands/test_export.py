@@ -130,12 +130,19 @@ def test_what_cannot_be_is_one_line(call, network, tmp_path, options, message):
     assert not out.exists()
 
 
-ANY_SIZE = ("segformer_mit-b0", "fpn_r18", "deeplabv3plus_r18-d8", "ocrnet_hr18s")
+SOME = ("fcn_r18-d8", "segformer_mit-b0")
+OTHERS = ("fpn_r18", "deeplabv3plus_r18-d8", "ocrnet_hr18s")
 
 
-@pytest.mark.parametrize(
-    "name", ["fcn_r18-d8", *(pytest.param(n, marks=pytest.mark.slow) for n in ANY_SIZE)]
-)
+@pytest.mark.parametrize("name", SOME)
+def test_networks_are_traced_for_pictures_of_any_size(name):
+    network = named(name, neck=Neck("sdc"))
+    exported = trace(network, size="any", batch="any", platforms=EVERYWHERE, probabilities=True)
+    assert [str(x.shape) for x in exported.out_avals] == ["(b, h, w)", "(b, h, w, 3)"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SOME, *OTHERS])
 def test_networks_for_pictures_of_any_size(name):
     network = named(name, neck=Neck("sdc"))
     exported = trace(network, size="any", batch=1, platforms=EVERYWHERE, probabilities=True)
