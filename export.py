@@ -4,8 +4,8 @@
     python export.py runs/camvid_fcn_r18_sdn net.stablehlo --size 360,480 --batch any
 
 What is in it takes uint8 pictures [B, H, W, C] and returns their labels: normalisation, the
-protocol and the weights are part of it. It is StableHLO as jax.export writes it; with JAX and
-without sdnjax:
+protocol and the weights are part of it. It is StableHLO as jax.export writes it; with JAX
+and flatbuffers alone, without sdnjax:
 
     import jax
     from jax import export

@@ -148,7 +148,8 @@ def test_networks_for_pictures_of_any_size(name):
     exported = trace(network, size="any", batch=1, platforms=EVERYWHERE, probabilities=True)
     found = call_of(exported)(picture((45, 67))[None])
     expected = network(picture((45, 67)), probabilities=True)
-    np.testing.assert_allclose(found["probabilities"][0], expected.probabilities(), atol=1e-4)
+    # Logits of untrained networks go to 16000 (OCRNet's): 1e-7 of the picture changes as much.
+    np.testing.assert_allclose(found["probabilities"][0], expected.probabilities(), atol=5e-4)
 
 
 @pytest.mark.parametrize(
