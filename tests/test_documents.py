@@ -1,6 +1,11 @@
 """What the documents print as Python runs as it is printed."""
 
+import ast
+import dataclasses
+import json
 import re
+import subprocess
+import sys
 from unittest.mock import ANY
 
 import numpy as np
@@ -8,9 +13,12 @@ import pytest
 from PIL import Image
 
 from benchmarks import plans
+from sdnjax.commands.export import export_network
+from sdnjax.data import label_space
 from sdnjax.errors import InputError
 from sdnjax.visualize import save_png
 from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
+from tests.commands.loaded import named, picture, seen, trained
 from tests.report.made import work_directory
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -84,10 +92,10 @@ def test_every_file_of_extending_trains_evaluates_and_predicts(name, folder, cal
     assert labels.shape == (40, 48)
 
 
-def test_the_readme_runs_as_printed(request):
+def test_the_readme_runs_as_printed(request, run):
     namespace = {}
     found = blocks(request.config.rootpath, "README.md")
-    assert len(found) == 2
+    assert len(found) == 3
     for block in found:
         exec(block, namespace)
 
@@ -159,3 +167,65 @@ def test_the_commands_of_the_page_on_planning_are_understood(plan_page, call, mo
 def test_the_page_on_planning_has_the_table_of_the_results(request):
     page = (request.config.rootpath / "docs/planning.md").read_text()
     assert plans.table(plans.configurations(), list(plans.TARGETS)) in page
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A folder with a trained network where the documents have theirs, and a picture."""
+    monkeypatch.chdir(tmp_path)
+    # One size for the network, whatever that of a picture: one compilation.
+    network = seen(named("fcn_r18-d8"), size_multiple=128)
+    network.save_pretrained("runs/camvid_fcn_r18_sdn")
+    Image.fromarray(picture()).save("street.jpg")
+    return network
+
+
+def test_the_page_on_python_runs_as_printed(request, run):
+    namespace = {}
+    *found, exported, _ = blocks(request.config.rootpath, "docs/python.md")
+    for block in found:
+        exec(block, namespace)
+    export_network(namespace["network"], "net.stablehlo", report=lambda line: None)
+    exec(exported, namespace)
+    same = np.asarray(namespace["labels"][0]) == namespace["result"].labels
+    assert same.mean() > 0.99
+    assert repr(namespace["again"]) == repr(namespace["network"])
+
+
+@pytest.mark.slow
+def test_the_saved_model_is_the_network(request, run, tmp_path):
+    export_network(run, "net.stablehlo", report=lambda line: None)
+    (tmp_path / "saved_model.py").write_text(blocks(request.config.rootpath, "docs/python.md")[-1])
+    use = (
+        "import numpy as np, tensorflow as tf\n"
+        "network = tf.saved_model.load('saved_model')\n"
+        "np.save('labels.npy', network.segment(tf.constant(np.load('x.npy')))['labels'].numpy())\n"
+    )
+    (tmp_path / "use.py").write_text(use)
+    np.save("x.npy", picture()[None])
+    for script in ("saved_model.py", "use.py"):
+        done = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (np.load("labels.npy")[0] == run(picture()).labels).mean() > 0.99
+
+
+def test_the_notebook_runs_cell_by_cell(request, run, tmp_path):
+    (tmp_path / "runs" / "demo").mkdir()
+    space = label_space("shapes")
+    network = trained(run.experiment, space.num_classes)
+    network = dataclasses.replace(network, classes=space.classes, palette=space.palette)
+    network.save_pretrained("runs/demo/shapes_fcn_r18_sdn")
+    notebook = json.loads((request.config.rootpath / "examples" / "predict.ipynb").read_text())
+    namespace, shown = {}, []
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")
+        if cell["cell_type"] == "code":
+            *body, last = ast.parse("".join(cell["source"])).body
+            exec(compile(ast.Module(body, []), "cell", "exec"), namespace)
+            if isinstance(last, ast.Expr):
+                shown.append(eval(compile(ast.Expression(last.value), "cell", "eval"), namespace))
+            else:
+                exec(compile(ast.Module([last], []), "cell", "exec"), namespace)
+    assert [type(x).__name__ for x in shown] == [
+        *("Trained", "Result", "Image", "NoneType", "Image", "NoneType")
+    ]

@@ -14,7 +14,7 @@ import pytest
         "sdnjax.ops, sdnjax.models, sdnjax.metrics, sdnjax.losses, sdnjax.visualize",
         "sdnjax.convert",
         "sdnjax.experiment, sdnjax.inference.scoring, sdnjax.training.loop",
-        "sdnjax.commands.predict",
+        "sdnjax.commands.predict, sdnjax.commands.trained, sdnjax.commands.export",
         "sdnjax.commands.convert, sdnjax.commands.compare",
         "sdnjax.commands.plan, sdnjax.commands.report",
     ],

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from sdnjax.commands.pictures import claim, find_pictures
-from sdnjax.commands.predict import extra_inputs, own_pixels
+from sdnjax.commands.pictures import claim, extra_inputs, find_pictures, own_pixels
 from sdnjax.commands.trained import Step, Trained, load_network
 from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError

@@ -12,6 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh, SingleDeviceSharding
 
+from sdnjax.commands.pretrained import is_pretrained, read_description, read_variables
 from sdnjax.convert.load import shorten, summary
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
@@ -44,16 +45,13 @@ def first_state(
         )
     if not (source / "config.json").is_file():
         raise InputError(f"init_from: {source} is no work directory")
-    path = find_checkpoint(source / "checkpoints")
-    _check_details(experiment, path, source)
-    there = abstract_variables(path)
-    device = SingleDeviceSharding(jax.local_devices()[0])
-    theirs = load_items(path, with_shardings(there, device))
+    description, theirs, step = _network_there(source)
+    _check_details(experiment, description["experiment"], source)
     initial = flat(state.variables)
-    others = tuple(describe(path)["classes"])
+    others = tuple(description["classes"])
     taken, kept = transferred(
         initial,
-        flat(theirs),
+        theirs,
         _class_axes(experiment, recipe.num_classes, initial, classes, others),
         ours=classes,
         others=others,
@@ -62,7 +60,7 @@ def first_state(
     )
     new = initial.keys() - taken.keys()
     report(
-        f"{len(taken)}/{len(initial)} tensors taken from step {path.name} of {source}; new: "
+        f"{len(taken)}/{len(initial)} tensors taken from step {step} of {source}; new: "
         f"{summary(new, '/')}{kept}"
     )
     # A network may have no statistics.
@@ -79,9 +77,21 @@ def first_state(
     )
 
 
-def _check_details(experiment: Experiment, path: Path, source: Path) -> None:
+def _network_there(source: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """What a work directory, or a folder of `save_pretrained`, says of its network; the leaves
+    by path; the step they are of."""
+    if is_pretrained(source):
+        description = read_description(source)
+        return description, read_variables(source, description), description["step"]
+    path = find_checkpoint(source / "checkpoints")
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    theirs = load_items(path, with_shardings(abstract_variables(path), device))
+    return describe(path), flat(theirs), int(path.name)
+
+
+def _check_details(experiment: Experiment, saved: dict[str, Any], source: Path) -> None:
     """InputError if the weights are of a network that has the same leaves and other details."""
-    model, there = experiment.model, describe(path)["experiment"].get("model")
+    model, there = experiment.model, saved.get("model")
     if not isinstance(model, Model) or not isinstance(there, dict):
         return
     if there.get("name") != model.name:

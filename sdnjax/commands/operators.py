@@ -12,8 +12,7 @@ from flax.traverse_util import flatten_dict
 from tqdm import tqdm
 
 from sdnjax.commands.figures import check_points, inputs_of_picture
-from sdnjax.commands.pictures import claim, find_pictures
-from sdnjax.commands.predict import own_pixels
+from sdnjax.commands.pictures import claim, find_pictures, own_pixels
 from sdnjax.commands.trained import Trained
 from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError

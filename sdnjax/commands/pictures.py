@@ -1,11 +1,17 @@
-"""The pictures that predict.py is given, and the files that it may write."""
+"""The pictures that predict.py is given, how they are read, and the files that it may write."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from sdnjax.data.data_settings import Data, wants_superpixels
+from sdnjax.data.pixels import Pixels
+from sdnjax.data.preparing.slic import require_scikit_image, slic
 from sdnjax.data.sets.finding import walk
 from sdnjax.data.sets.layouts import PICTURE_ENDINGS
 from sdnjax.errors import InputError
@@ -51,6 +57,22 @@ def find_pictures(
             unique, n = f"{name}_{n}", n + 1
         named[unique] = file
     return named
+
+
+def extra_inputs(names: tuple[str, ...], image: np.ndarray, data: Data) -> dict[str, np.ndarray]:
+    """What a network reads besides a picture; superpixels are computed as for the data set."""
+    if not wants_superpixels(data, names):
+        return {}
+    require_scikit_image()
+    assert data.superpixels is not None
+    return {"superpixels": slic(image, data.superpixels)}
+
+
+def own_pixels(data: Data, *, stored: bool = False) -> Pixels:
+    """How pictures are read: a person wants them the right way up; benchmarks label them as they
+    are stored."""
+    orientation = "stored" if stored else data.exif_orientation or "upright"
+    return dataclasses.replace(data.pixels, orientation=orientation)
 
 
 def claim(

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from sdnjax.commands.pictures import claim, find_pictures
+from sdnjax.commands.pictures import claim, find_pictures, own_pixels
+from sdnjax.commands.result import ENDINGS
 from sdnjax.commands.submission import FORMATS, check_names, class_values
 from sdnjax.commands.trained import Step, load_network
-from sdnjax.data.data_settings import Data, wants_superpixels
 from sdnjax.data.pixels import Pixels
-from sdnjax.data.preparing.slic import require_scikit_image, slic
 from sdnjax.data.reading.images import read_image
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
-from sdnjax.inference.scoring import check_canvas
-from sdnjax.visualize import legend, overlay, save_png, shown, undrawable
+from sdnjax.visualize import legend, save_png, undrawable
 
 # What is written for a picture, the labels or what takes their place first.
 _ENDINGS: dict[str | None, tuple[str, ...]] = {
-    None: ("_labels.png", "_overlay.png"),
+    None: ENDINGS,
     "probabilities": ("_probabilities.npy",),
 }
 
@@ -66,9 +63,6 @@ def predict_pictures(
         values = class_values(server, len(network.classes))
         if len({file.stem for file in files.values()}) < len(files):
             raise InputError(f"--format {server}: two of the pictures have one name")
-    data = experiment.data
-    predictor = network.predictor()
-    variables = predictor.place(network.variables)
     endings = _ENDINGS.get(format, (".png",))
     names = [name + ending for name in files for ending in endings]
     claim(out, [*names, "legend.png"] if format is None else names, files.values())
@@ -78,25 +72,17 @@ def predict_pictures(
             report(lost)
     written: list[Path] = []
     failures: list[str] = []
-    for name, image in _read(files, data.on_bad_image, failures, own_pixels(data, server)):
-        check_canvas(image.shape[:2], experiment.evaluation, name)
-        extras = [extra_inputs(predictor.extras, image, data)]
+    bad, pixels = experiment.data.on_bad_image, own_pixels(experiment.data, stored=bool(server))
+    for name, image in _read(files, bad, failures, pixels):
         file = out / (name + endings[0])
+        result = network.segment(image, files[name], probabilities=format == "probabilities")
         if format == "probabilities":
-            (probabilities,) = predictor.probabilities(variables, [image], extras)
-            np.save(file, probabilities.astype(np.float16))
-            labels = probabilities.argmax(-1)
-        else:
-            (labels,) = predictor.labels(variables, [image], extras)
-        if format is None:
-            colours = overlay(shown(image), labels, network.palette, opacity)
-            save_png(out / (name + endings[1]), colours)
-            save_png(file, labels, network.palette)
+            np.save(file, result.probabilities().astype(np.float16))
         elif server is not None:
-            save_png(file, values[labels])
-        shares = np.bincount(labels.ravel(), minlength=len(network.classes)) / labels.size
-        largest = [f"{network.classes[k]} {shares[k]:.0%}" for k in np.argsort(-shares)[:3]]
-        report(f"{name}: {', '.join(largest)}")
+            save_png(file, values[result.labels])
+        else:
+            result.write(out, name, opacity)
+        report(f"{name}: {result.largest()}")
         written.append(file)
     for failure in failures:
         report(f"left out: {failure}")
@@ -104,23 +90,6 @@ def predict_pictures(
     if not written:
         raise InputError("none of the pictures could be read")
     return written
-
-
-def extra_inputs(names: tuple[str, ...], image: np.ndarray, data: Data) -> dict[str, np.ndarray]:
-    """What a network reads besides a picture; superpixels are computed as for the data set."""
-    if not wants_superpixels(data, names):
-        return {}
-    require_scikit_image()
-    assert data.superpixels is not None
-    return {"superpixels": slic(image, data.superpixels)}
-
-
-def own_pixels(data: Data, server: str | None = None) -> Pixels:
-    """How pictures are read: benchmarks label an image as it is stored; a person wants it the
-    right way up."""
-    if server is not None:
-        return dataclasses.replace(data.pixels, orientation="stored")
-    return dataclasses.replace(data.pixels, orientation=data.exif_orientation or "upright")
 
 
 def _read(

@@ -36,8 +36,7 @@ from sdnjax.commands.command_line import (
     run,
 )
 from sdnjax.commands.directions import Directions
-from sdnjax.commands.pictures import claim, find_pictures
-from sdnjax.commands.predict import own_pixels
+from sdnjax.commands.pictures import claim, find_pictures, own_pixels
 from sdnjax.commands.trained import Step
 from sdnjax.data.reading.images import read_image
 from sdnjax.data.reading.labels import decode_label_and_palette

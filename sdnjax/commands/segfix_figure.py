@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sdnjax.commands.directions import Directions
-from sdnjax.commands.pictures import claim
-from sdnjax.commands.predict import extra_inputs
+from sdnjax.commands.pictures import claim, extra_inputs
 from sdnjax.commands.trained import Trained, check_classes
 from sdnjax.data.sets.directions import direction_codes
 from sdnjax.data.sets.segfix import CODES

@@ -51,6 +51,8 @@ from sdnjax.training.checkpoints import finished_steps
 from sdnjax.training.loggers import IDENTITIES
 from sdnjax.training.together import gather
 
+# The file of a network's weights that makes a folder one of `save_pretrained`.
+WEIGHTS = "model.safetensors"
 _LOCK = ".lock"
 _OURS = (
     *("config.json", "code", "runs.json", "metrics.jsonl"),
@@ -175,6 +177,10 @@ def check_workdir(
     saved = path / "config.json"
     if path.exists() and not path.is_dir():
         raise InputError(f"work directory {path} is a file: name a folder with --workdir")
+    if (path / WEIGHTS).is_file():
+        raise InputError(
+            f"{path} holds a network alone, no run: --init_from {path} starts a run from it"
+        )
     if saved.is_file() and not overwrite:
         _check_same_run(path, experiment, resume)
     elif path.is_dir() and not saved.is_file() and any(p.name != _LOCK for p in path.iterdir()):
@@ -266,6 +272,7 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
         raise InputError(f"{saved} is damaged: it is not JSON") from None
     if not isinstance(values, dict):
         raise InputError(f"{saved} is damaged: it holds no settings")
+    values.pop("network", None)  # of a folder of `save_pretrained`
     return values, values.pop("code", None)
 
 

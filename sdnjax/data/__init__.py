@@ -36,6 +36,7 @@ _HOME = {
     "load_example": "reading.source",
     "mixed": "sets.mixing",
     "open_source": "sources",
+    "picture_of": "reading.images",
     "read_image": "reading.images",
     "read_label": "reading.labels",
     "render_scene": "sets.scenes",

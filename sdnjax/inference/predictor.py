@@ -173,24 +173,42 @@ class Predictor:
             or does not fit its picture.
           ValueError: what `protocol.finish` returned is no class map.
         """
-        finish = self._protocol.finish
-        if finish is None:
+        if self._protocol.finish is None:
             return self._gathered(variables, pictures, extras, self._run.class_map)
-        assert not isinstance(finish, str)  # `Evaluation` has put its value in place of a name
-        found = self.probabilities(variables, pictures, extras)
-        return [
-            _checked(finish(own, picture), own.shape, finish_name(finish))
-            for own, picture in zip(found, pictures, strict=True)
-        ]
+        return [labels for labels, _ in self.both(variables, pictures, extras)]
 
     def probabilities(
         self, variables: Any, pictures: Sequence[np.ndarray], extras: Extras = ()
     ) -> list[np.ndarray]:
         """As `labels`, but `float32 [H, W, K]`, which is large: the means over scales and mirrors,
         without `protocol.finish`."""
+        return [own for _, own in self._means(variables, pictures, extras)]
+
+    def both(
+        self, variables: Any, pictures: Sequence[np.ndarray], extras: Extras = ()
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`labels` and `probabilities` of each picture, at once."""
+        finish = self._protocol.finish
+        assert not isinstance(finish, str)  # `Evaluation` has put its value in place of a name
+
+        def labels(total: np.ndarray, own: np.ndarray, picture: np.ndarray) -> np.ndarray:
+            # Of the sums, as on the device: a quotient may make equal what was not.
+            found = total.argmax(-1) if finish is None else finish(own, picture)
+            return _checked(found, own.shape, "argmax" if finish is None else finish_name(finish))
+
+        found = self._means(variables, pictures, extras)
+        return [
+            (labels(total, own, picture), own)
+            for (total, own), picture in zip(found, pictures, strict=True)
+        ]
+
+    def _means(
+        self, variables: Any, pictures: Sequence[np.ndarray], extras: Extras
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The sums of probabilities over scales and mirrors, and their means."""
         views = np.float32(len(self._protocol.scales) * (1 + self._protocol.flip))
         found = self._gathered(variables, pictures, extras, lambda total: total)
-        return [own / views for own in found]
+        return [(total, total / views) for total in found]
 
     def check(self, variables: Any, size: tuple[int, int]) -> None:
         """Traces the network for a picture `[H, W]` at every scale; nothing is compiled.

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from sdnjax.ops.bands import Window, bands_of, channel_sum, reach_of, works_in_bands
+from sdnjax.ops.sizes import known
 
 Offsets = tuple[tuple[int, int], ...]
 
@@ -74,7 +75,8 @@ def shift(x: jax.Array, offset: tuple[int, int]) -> jax.Array:
     """`y[p] = x[p + offset]`, 0 outside. x `[B, H, W, ...]`, a static offset of any length."""
     crop_and_fill = [(0, 0, 0)] * x.ndim
     for axis, size, step in zip((1, 2), x.shape[1:3], offset, strict=True):
-        step = max(-size, min(size, step))
+        if known((size,)):
+            step = max(-size, min(size, step))
         crop_and_fill[axis] = (-step, step, 0)
     return lax.pad(x, jnp.zeros((), x.dtype), crop_and_fill)
 
@@ -103,7 +105,10 @@ def inside(shape, offsets: Offsets) -> jax.Array:
     """`[1, H, W, K]` booleans: whether tap k of pixel p lies inside an image `[B, H, W, ...]`."""
     h, w = shape[1:3]
     dy, dx = np.array(offsets, int).reshape(-1, 2).T
-    rows, columns = np.arange(h)[:, None] + dy, np.arange(w)[:, None] + dx
+    rows, columns = (
+        (np if known((n,)) else jnp).arange(n, dtype=np.int32)[:, None] + d.astype(np.int32)[None]
+        for n, d in ((h, dy), (w, dx))
+    )
     rows, columns = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
     # Two small constants; the product over H and W is left to the compiled program.
     return jnp.asarray(rows)[None, :, None, :] & jnp.asarray(columns)[None, None, :, :]
@@ -124,7 +129,7 @@ def with_neighbours(function, x: jax.Array, offsets: Offsets, *maps: jax.Array) 
     x and maps `[B, H, W, ...]` → `[B, H, W, ...]`. One pass on accelerators, which fuse it; on the
     CPU a loop over bands of rows that stay in cache.
     """
-    if not works_in_bands():
+    if not (works_in_bands() and known(x.shape)):
         return function(partial(shift, x), *maps)
     bands = bands_of(x.shape, x.shape[3] * accumulation_dtype(x.dtype).itemsize)
     reach = reach_of(offsets, x.shape)

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from sdnjax.ops.neighbours import accumulation_dtype
+from sdnjax.ops.sizes import known
 
 
 @jax.named_scope("resize")
@@ -73,7 +74,7 @@ def _resize(x, shape, weights_of):
         return jnp.einsum(equation, weights, x.astype(dtype), precision=lax.Precision.HIGHEST)
 
     passes = [(-3, "oh,...hwc->...owc", height), (-2, "ow,...hwc->...hoc", width)]
-    if w * height * (h + width) > h * width * (w + height):
+    if known((h, w, height, width)) and w * height * (h + width) > h * width * (w + height):
         passes.reverse()
     y = x
     for axis, equation, size in passes:
@@ -101,17 +102,20 @@ def resize_nearest(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         old = x.shape[axis]
         if size == old:
             continue
-        if size % old == 0:  # a broadcast; its gradient is a plain sum
+        if known((old, size)) and size % old == 0:  # a broadcast; its gradient is a plain sum
             x = jnp.repeat(x, size // old, axis=axis)
         else:
-            source = np.floor(np.arange(size, dtype=np.float32) * (np.float32(old) / size))
-            x = jnp.take(x, np.minimum(source, old - 1).astype(np.int32), axis=axis)
+            np_ = np if known((old, size)) else jnp
+            ratio = np_.float32(old) / np_.float32(size)
+            source = np_.floor(np_.arange(size, dtype=np.float32) * ratio)
+            x = jnp.take(x, np_.minimum(source, old - 1).astype(np.int32), axis=axis)
     return x
 
 
 def _check(x, shape):
     height, width = shape
-    if x.ndim < 3 or min(*x.shape[-3:-1], height, width) < 1:
+    numbers = (n for n in (*x.shape[-3:-1], height, width) if known((n,)))
+    if x.ndim < 3 or any(n < 1 for n in numbers):
         raise ValueError(f"cannot resize {x.shape} as [..., H, W, C] to {tuple(shape)}")
     return height, width
 
@@ -133,14 +137,31 @@ def bilinear_positions(
     return np.clip(source.astype(dtype), 0, old - 1)
 
 
-def _weights(old: int, new: int, *, align_corners: bool, dtype) -> np.ndarray:
+def _weights(old: int, new: int, *, align_corners: bool, dtype) -> np.ndarray | jax.Array:
     """`[new, old]` interpolation weights at PyTorch's coordinates."""
+    if not known((old, new)):
+        return _symbolic_weights(old, new, align_corners=align_corners, dtype=dtype)
     source = bilinear_positions(old, new, align_corners=align_corners, dtype=dtype)
     return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old, dtype=dtype))).astype(dtype)
 
 
+def _symbolic_weights(old, new, *, align_corners: bool, dtype) -> jax.Array:
+    """The same of sizes that are known when the program runs. Coordinates are rounded once more
+    on their way where the scale is no power of two: they may differ in their last digit."""
+    target, source = jnp.arange(new, dtype=dtype), jnp.arange(old, dtype=dtype)
+    before, after = (jnp.asarray(n).astype(dtype) for n in (old, new))
+    if align_corners:
+        at = target * ((before - 1) / jnp.maximum(after - 1, 1))
+    else:
+        at = (target + 0.5) * (before / after) - 0.5
+    at = jnp.clip(at, 0, before - 1)
+    return jnp.maximum(0, 1 - jnp.abs(at[:, None] - source[None]))
+
+
 def _cubic_weights(old: int, new: int, *, dtype) -> np.ndarray:
     """`[new, old]` weights of Keys' cubic with a = −0.75, border taps added to the border's."""
+    if not known((old, new)):
+        raise NotImplementedError("bicubic resizing needs sizes that are known in advance")
     scale = np.float64(dtype.type(old) / dtype.type(new))
     source = ((np.arange(new) + 0.5) * scale - 0.5).astype(dtype).astype(np.float64)
     first = np.floor(source).astype(int) - 1

@@ -5,8 +5,11 @@ import shutil
 import sys
 import types
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import sdnjax
 from sdnjax.commands.evaluate import evaluate_run
 from sdnjax.commands.train import train
 from sdnjax.commands.trained import load_network
@@ -93,6 +96,12 @@ def test_the_work_directory_keeps_the_code_and_runs_it_only_where_that_is_asked_
         assert (status, err) == (0, ""), err
     found = json.loads((workdir / "evaluation" / "val_4_whole.json").read_text())["results"]
     assert found == logged(workdir)[-1]["val"]
+
+    with pytest.raises(InputError, match=r"code of its own \(mine\.network"):
+        sdnjax.load(workdir)
+    result = sdnjax.load(workdir, step=4, trust_code=True)(camvid / "val" / "0.png")
+    written = np.asarray(Image.open(workdir / "predictions" / "0_labels.png"))
+    np.testing.assert_array_equal(result.labels, written)
 
 
 def test_changed_code_is_another_run(trained, call, mine, camvid):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import sys
 import threading
@@ -16,6 +17,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -72,6 +74,52 @@ def orientation_of(data: bytes) -> int:
 def read_image(path: str | Path, pixels: Pixels = STORED) -> np.ndarray:
     """`decode_image` of a file; InputError if it is missing."""
     return decode_image(read_bytes(path), str(path), pixels)
+
+
+def picture_of(source: Any, pixels: Pixels = STORED) -> np.ndarray:
+    """uint8 `[H, W, C]` of a file's path, a Pillow image or an array `[H, W]` or `[H, W, C]`.
+
+    All are read by one rule: an array as a `.npy` file, an image as the file that it comes from.
+
+    Raises: InputError for what is none of them, or no picture that fits `pixels`.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return read_image(Path(source), pixels)
+    if isinstance(source, Image.Image):
+        return _of_pillow(source, pixels)
+    if isinstance(source, np.ndarray):
+        form = f"an array {source.dtype} {list(source.shape)}"
+        source = source[..., None] if source.ndim == 2 else source
+        if source.ndim != 3 or source.dtype.kind not in "uif":
+            raise InputError(f"{form} is no picture: [H, W] or [H, W, bands] of numbers are")
+        return fitted(source, pixels, form)
+    raise InputError(
+        "a picture is a path, a Pillow image or an array [H, W, bands], not "
+        f"{type(source).__name__}"
+    )
+
+
+def _of_pillow(image: Image.Image, pixels: Pixels) -> np.ndarray:
+    name = str(getattr(image, "filename", "") or "the image")
+    if image.width * image.height > pixels.most_pixels:
+        raise InputError(_too_many(name, image, pixels.most_pixels))
+    # Where Pillow cuts deep bands off, its decoder tells as long as it has not run.
+    args = [str(tile[3]) for tile in getattr(image, "tile", ())]
+    deep = any(";16" in arg for arg in args) or _is_deep(image, b"")
+    tag = tag_of(image)
+    try:
+        image.load()
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name}: the image is truncated or damaged ({reason})") from None
+    return bands(turned(image, tag, pixels), deep, pixels, name)
+
+
+def _too_many(name: str, image: Image.Image, most_pixels: int) -> str:
+    return (
+        f"{name} has {image.width}×{image.height} pixels, more than data.max_pixels "
+        f"{most_pixels}: raise it, or cut the picture"
+    )
 
 
 def _by_tensorflow(data: bytes) -> np.ndarray | None:
@@ -145,10 +193,7 @@ def _no_image(data: bytes) -> str:
 def _loaded(data: bytes, name: str, most_pixels: int) -> tuple[Image.Image, int, bool]:
     image = Image.open(io.BytesIO(data))
     if image.width * image.height > most_pixels:
-        raise InputError(
-            f"{name} has {image.width}×{image.height} pixels, more than data.max_pixels "
-            f"{most_pixels}: raise it, or cut the picture"
-        )
+        raise InputError(_too_many(name, image, most_pixels))
     # Pillow turns a TIFF file while it loads it and drops the tag; of a PNG file it finds the tag
     # by loading it, which must not happen where errors are ignored.
     tag = tag_of(image) if image.format == "TIFF" else None

@@ -151,7 +151,7 @@ class MiT(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
         # Where ⌈side / 4⌉ is below the first stage's reduction, nothing is left to attend to.
         least = 4 * max(self.reductions) - 3
-        if min(x.shape[1:3]) < least:
+        if any(n < least for n in x.shape[1:3]):
             raise InputError(
                 f"{x.shape[1]}×{x.shape[2]} pixels are too few for a mix transformer, which needs "
                 f"{least}×{least}: enlarge pictures (evaluation.resize_to), pad them "

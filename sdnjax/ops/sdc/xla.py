@@ -19,10 +19,12 @@ from sdnjax.ops.bands import Bands, Window, bands_of, channel_sum, reach_of, wor
 from sdnjax.ops.neighbours import (
     Offsets,
     accumulation_dtype,
+    shift,
     tap_offsets,
     with_centre,
     without_centre,
 )
+from sdnjax.ops.sizes import known
 
 # Weighted differences per band as a share of the image, and in bytes where a CPU's caches count.
 BAND_SHARE = 1 / 2
@@ -31,7 +33,22 @@ CPU_BAND_BYTES = 2 * 2**20
 
 def semantic_difference(u, s, kernel, *, dilation, precision):
     """`Y[p] = Σ_k s_k[p] (U[p + o_k] − U[p]) W_k`; reverse mode keeps u, s and the kernel."""
+    if not known(u.shape):
+        return _tap_by_tap(u, s, kernel, dilation, precision)
     return _semantic_difference(u, s, kernel, dilation, precision)
+
+
+def _tap_by_tap(u, s, kernel, dilation, precision):
+    """The same where sizes are symbols, of which no bands can be made: a product for each tap."""
+    kh, kw, _, co = kernel.shape
+    dtype = accumulation_dtype(u.dtype)
+    centre, y = u.astype(dtype), jnp.zeros((*u.shape[:3], co), dtype)
+    for k, offset in enumerate(tap_offsets((kh, kw), dilation)):
+        if offset != (0, 0):
+            weighted = s[..., k, None] * (shift(u, offset).astype(dtype) - centre)
+            tap = kernel[k // kw, k % kw]
+            y += _dot(weighted.astype(u.dtype), tap, ((3,), (0,)), dtype, precision)
+    return y.astype(u.dtype)
 
 
 @dataclass(frozen=True)
