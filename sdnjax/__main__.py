@@ -8,6 +8,7 @@
     sdnjax import-labels FORMAT    labels of labelling tools
     sdnjax convert VERB …          PyTorch checkpoints and back
     sdnjax figures VERB …          figures of networks and data
+    sdnjax export RUN FILE         a network as one file of StableHLO
     sdnjax report RUN [RUN …]      one HTML page about runs
     sdnjax plan CONFIG             what a recipe needs on machines that one does not have
     sdnjax segfix, sdnjax inverse-form    boundary companions
@@ -23,11 +24,12 @@ import sys
 from sdnjax.commands.command_line import run
 from sdnjax.errors import unknown
 
+_SCRIPTS = (
+    *("train", "eval", "predict", "check", "convert", "export", "figures", "report"),
+    "plan",
+)
 COMMANDS = {
-    **{
-        name: f"sdnjax.scripts.{name}"
-        for name in ("train", "eval", "predict", "check", "convert", "figures", "report", "plan")
-    },
+    **{name: f"sdnjax.scripts.{name}" for name in _SCRIPTS},
     "prepare": "sdnjax.data.prepare",
     "import-labels": "sdnjax.data.import_labels",
     "segfix": "sdnjax.commands.segfix",

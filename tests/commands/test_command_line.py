@@ -130,6 +130,13 @@ def test_one_command_for_all(monkeypatch, capsys):
     assert "usage: sdnjax convert from-torch CONFIG" in out
 
 
+def test_every_script_of_the_root_is_a_command(request):
+    scripts = {path.stem for path in request.config.rootpath.glob("*.py")} - {"setup"}
+    assert scripts <= __main__.COMMANDS.keys()
+    package = request.config.rootpath / "sdnjax" / "scripts"
+    assert scripts == {path.stem for path in package.glob("*.py")} - {"__init__"}
+
+
 def test_the_wheel_has_every_configuration(request):
     """`sdnjax/configs` of a wheel is the folder beside the library, and all packages are found."""
     text = (request.config.rootpath / "setup.py").read_text()
