@@ -65,7 +65,7 @@ def config() -> Experiment:
             trimap_widths=(1, 3, 10),
             metrics=(ErrorShares((3,)),),
         ),
-        steps=300,
+        steps=240,
         batch_size=8,
         checkpoint_every=100,
         keep_checkpoints=1,

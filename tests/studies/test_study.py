@@ -348,3 +348,17 @@ def test_the_command_goes_on_after_a_signal(tmp_path, request, camvid, number):
     out, err = (again := start("parts")).communicate(timeout=600)
     assert again.returncode == 0, out + err
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["camvid_operators", "shapes_operators"])
+def test_the_studies_of_the_library_can_be_made(request, name):
+    """All variants, those that are to be switched on too, and without code of their own: their
+    runs can be evaluated from their work directories alone."""
+    study = load_study(request.config.rootpath / "configs" / "studies" / f"{name}.py")
+    module = sys.modules[f"sdnjax_config_{name}"]
+    groups = ("OPERATORS", "GUIDANCE", "SIMILARITY", "PLACE", "MORE")
+    variants = {k: v for g in groups for k, v in getattr(module, g, {}).items()}
+    everything = dataclasses.replace(study, variants=variants)
+    assert set(study.variants) < set(variants)
+    assert all(everything.experiment(v, 0).code is None for v in variants)
+    assert everything.unpaired() == {}

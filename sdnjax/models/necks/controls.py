@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from sdnjax.models.layers import Dtype
 from sdnjax.models.necks.sdn import SDN
 from sdnjax.ops import resize_nearest
 from sdnjax.ops.labels import IGNORE
@@ -31,13 +30,12 @@ class OracleNeck(nn.Module):
     outlines off the responses. Void is a class like any other. Labels are brought to each stage
     by nearest neighbours.
 
-    Attributes: of `SDN`; there is no Φ, and no λ.
+    It computes in the stages' dtype. Attributes: of `SDN`; there is no Φ, and no λ.
     """
 
     kernel_size: int = 3
     dilation: int = 1
     reduction: int = 1
-    dtype: Dtype = jnp.float32
     inputs = ("label",)
 
     @nn.compact
@@ -53,7 +51,7 @@ class OracleNeck(nn.Module):
             kernel_size=self.kernel_size,
             dilation=self.dilation,
             reduction=self.reduction,
-            dtype=self.dtype,
+            dtype=stages[0].dtype,
         )
         return tuple(
             sdn(name=f"sdn{i}")(u, resize_nearest(label, u.shape[1:3]))
