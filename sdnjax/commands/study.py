@@ -274,7 +274,8 @@ def main(description: str | None, argv: Sequence[str] | None = None) -> int:
     _check_metrics(study)
 
     def start(variant: str, seed: int, cores: Sequence[int]) -> Started:
-        words = [sys.executable, "-m", "sdnjax.commands.study", *argv, "--run", variant, str(seed)]
+        # The same script: the library beside it is found as it was here.
+        words = [sys.executable, sys.argv[0], *argv, "--run", variant, str(seed)]
         if cores:
             words += ["--cores", ",".join(map(str, cores))]
         with result_path(folder, variant, seed).with_suffix(".log").open("a") as log:
@@ -371,9 +372,3 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
-
-
-if __name__ == "__main__":
-    from sdnjax.commands.command_line import run
-
-    sys.exit(run(lambda: main(__doc__)))
