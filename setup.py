@@ -3,6 +3,6 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["sdnjax*"]), "sdnjax.configs"],
-    package_dir={"sdnjax.configs": "configs"},
+    packages=[*find_packages(include=["sdnjax*"]), "sdnjax.configs", "sdnjax.configs.studies"],
+    package_dir={"sdnjax.configs": "configs", "sdnjax.configs.studies": "configs/studies"},
 )

@@ -23,13 +23,23 @@ from sdnjax.settings import CONFIG_MODULE, own_objects, to_dict
 T = TypeVar("T")
 
 
-def load_config(path: str | Path, cls: type[T]) -> T:
+def load_config(path: str | Path, cls: type[T], *, name: str | None = None) -> T:
     """Runs a configuration file's `config()` and checks what it returns.
 
-    If that holds objects of the file's own, its field `code` names the file.
+    If that holds objects of the file's own, its field `code` names the file. Of a study file, which
+    has a `study()` in its place, it is the experiment called `name`.
 
     Raises InputError, with file and line, for whatever goes wrong in it.
     """
+    path = Path(path)
+    result = load_made(path, "config", cls, name=name)
+    if own_objects(to_dict(result)):
+        result = dataclasses.replace(result, code=path.resolve())  # type: ignore[type-var]
+    return result
+
+
+def load_made(path: str | Path, function: str, cls: type[T], *, name: str | None = None) -> T:
+    """What a function of a Python file returns, an object of `cls`; see `load_config`."""
     path = Path(path)
     if not path.is_file():
         known = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
@@ -37,19 +47,29 @@ def load_config(path: str | Path, cls: type[T]) -> T:
         raise InputError(f"no configuration file {path}{listing}")
     spec = importlib.util.spec_from_file_location(CONFIG_MODULE + path.stem, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file: a configuration is one with a config()")
+        raise InputError(f"{path} is not a Python file: a configuration is one with a {function}()")
     module = importlib.util.module_from_spec(spec)
     # Registered, because dataclasses look their annotations up in the module of their name.
     sys.modules[module.__name__] = module
     with modules_beside(path.resolve()):
         _run(path, spec.loader.exec_module, module)
-        if not callable(getattr(module, "config", None)):
-            raise InputError(f"{path} defines no config(): it must return one {cls.__name__}")
-        result = _run(path, module.config)
+        make = getattr(module, function, None)
+        if name is not None and callable(getattr(module, "study", None)):
+            study = _run(path, module.study)
+            if make is None or name in study.names:
+                return _run(path, study.named, name)
+        if not callable(make):
+            others = [f for f in ("config", "study") if callable(getattr(module, f, None))]
+            script = {"config": "train.py", "study": "study.py"}
+            hint = f"; it has a {others[0]}(), which {script[others[0]]} takes" if others else ""
+            raise InputError(
+                f"{path} defines no {function}(): it must return one {cls.__name__}{hint}"
+            )
+        result = _run(path, make)
     if not isinstance(result, cls):
-        raise InputError(f"{path}: config() returned {type(result).__name__}, not {cls.__name__}")
-    if own_objects(to_dict(result)):
-        result = dataclasses.replace(result, code=path.resolve())  # type: ignore[type-var]
+        raise InputError(
+            f"{path}: {function}() returned {type(result).__name__}, not {cls.__name__}"
+        )
     return result
 
 

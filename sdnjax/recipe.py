@@ -31,7 +31,7 @@ from sdnjax.models import MaskClassifier, SegFixNet
 from sdnjax.models.inputs import abstract_inputs, blank_inputs, inputs_of
 from sdnjax.ops.normalization import Normalization
 from sdnjax.training.calls import Calls, Remat
-from sdnjax.training.parameter_rules import ParameterRule, keeps_statistics
+from sdnjax.training.parameter_rules import ParameterRule, keeps_statistics, without_gradient
 from sdnjax.training.sharding import StateSharding, replicate, shardings_of
 from sdnjax.training.state import TrainState, create_state
 from sdnjax.training.step import Batch, TrainStep, compile_step, make_train_step
@@ -96,7 +96,10 @@ class Recipe:
             normalization=self.normalization,
             augment=self.augment,
             calls=Calls(
-                functools.partial(keeps_statistics, self.rules), self.batch_norm_images, self.remat
+                functools.partial(keeps_statistics, self.rules),
+                self.batch_norm_images,
+                self.remat,
+                functools.partial(without_gradient, self.rules),
             ),
             constants=lambda: self.constants,
             micro_batches=self.micro_batches,

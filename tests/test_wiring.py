@@ -63,10 +63,13 @@ NECKS = {
     "kernel_size": 5,
     "dilation": 2,
     "similarity": "gaussian",
+    "scale": 0.3,
     "boundary": "zeros",
     "reduction": 2,
     "guidance_channels": 8,
     "stop_guidance_gradient": True,
+    "fusion": "plain",
+    "stages": (),
     "implementation": "reference",
 }
 

@@ -61,6 +61,11 @@ def find_pictures(
 
 def extra_inputs(names: tuple[str, ...], image: np.ndarray, data: Data) -> dict[str, np.ndarray]:
     """What a network reads besides a picture; superpixels are computed as for the data set."""
+    if "label" in names:
+        raise InputError(
+            "the network is an oracle that reads labels, which a picture does not have: eval.py "
+            "scores it on a data set"
+        )
     if not wants_superpixels(data, names):
         return {}
     require_scikit_image()

@@ -250,7 +250,7 @@ def load_experiment(
         )
     if config is None:
         config = _kept_code(path, record)
-    base = load_config(config, Experiment).resolved()
+    base = load_config(config, Experiment, name=values.get("name")).resolved()
     experiment = experiment_from_dict(values, where, base)
     return dataclasses.replace(experiment, code=Path(config).resolve())
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sdnjax.ops.normalization import Normalization
 
 # What a network may ask for besides the normalised images. Only superpixels come from the data
-# set; the picture is the images with mean and std put back.
-EXTRAS = ("superpixels", "picture")
+# set in addition; the picture is the images with mean and std put back, labels are there anyway.
+EXTRAS = ("superpixels", "picture", "label")
 
 
 @dataclasses.dataclass(frozen=True)

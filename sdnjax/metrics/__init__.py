@@ -8,6 +8,7 @@ A metric is a frozen dataclass of settings and sums with `empty`, `update` and `
 from sdnjax.metrics.boundary import BoundaryF, boundary_f_scores
 from sdnjax.metrics.boundary_iou import BoundaryIoU, boundary_iou_counts
 from sdnjax.metrics.confusion import MeanIoU, confusion_matrix
+from sdnjax.metrics.error_shares import ErrorShares
 from sdnjax.metrics.inputs import Pair, check_pair
 from sdnjax.metrics.metric import Metric, merged, sum_field
 from sdnjax.metrics.ratios import known_mean, quotient
@@ -18,6 +19,7 @@ from sdnjax.metrics.trimap import Trimap, trimap_bands
 __all__ = [
     "BoundaryF",
     "BoundaryIoU",
+    "ErrorShares",
     "MeanIoU",
     "Metric",
     "Pair",

@@ -33,6 +33,13 @@ def trimap_bands(codes: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
     return [low != high for low, high in zip(lowest, highest, strict=True)]
 
 
+def check_widths(widths: Sequence[int]) -> None:
+    """Raises ValueError unless the widths of bands are whole pixels, all of them different."""
+    whole = all(isinstance(width, int) and width >= 1 for width in widths)
+    if not whole or len(set(widths)) != len(widths):
+        raise ValueError(f"trimap widths must be different whole pixels, got {widths}")
+
+
 def _over_disks(codes: np.ndarray, radii: Sequence[int], pick: np.ufunc) -> list[np.ndarray]:
     """`pick` over the disk around each pixel: a disk is a stack of spans, one for each row, and
     spans of every half width are made once, each from the one before."""
@@ -79,9 +86,7 @@ class Trimap:
     confusion: np.ndarray = sum_field()
 
     def __post_init__(self) -> None:
-        whole = all(isinstance(width, int) and width >= 1 for width in self.widths)
-        if not whole or len(set(self.widths)) != len(self.widths):
-            raise ValueError(f"trimap widths must be different whole pixels, got {self.widths}")
+        check_widths(self.widths)
 
     def empty(self, num_classes: int) -> Trimap:
         """The state before the first image."""

@@ -55,6 +55,7 @@ class Common:
     refine: nn.Module | None
     edge: nn.Module | None
     dropout: float | None
+    fpn_channels: tuple[int, int]
     align_corners: bool
     stem: Literal["v1", "v1c"]
     like: str
@@ -100,11 +101,12 @@ def fcn(depth: int, common: Common) -> EncoderDecoder:
 
 def fpn(depth: int | str, common: Common) -> EncoderDecoder:
     """SemanticFPN on a plain ResNet of a depth, or on EfficientNet-Lite0; no auxiliary head."""
+    pyramid, features = common.fpn_channels
     return common.network(
         backbone=ResNet(depth, stem=common.stem, dtype=common.dtype)
         if isinstance(depth, int)
         else EfficientNetLite(dtype=common.dtype),
-        decoder=SemanticFPNHead(align_corners=common.align_corners, dtype=common.dtype),
+        decoder=SemanticFPNHead(pyramid, features, common.align_corners, common.dtype),
         classifier=common.classifier(0.1),
         decoder_stages=ALL_STAGES,
     )

@@ -19,9 +19,12 @@ from sdnjax.errors import InputError, unknown
 # Name → shape behind [B, H, W], and type.
 #   superpixels: a segment's number 0…N−1 for each pixel, −1 beyond the image; resized by nearest.
 #   picture: the image in [0, 1], before mean and std are taken off.
+#   label: the classes that are to be predicted, 255 where there is none. Whoever reads them cheats:
+#     an oracle, for what a part could be worth at best.
 INPUTS: dict[str, tuple[tuple[int, ...], Any]] = {
     "superpixels": ((), jnp.int32),
     "picture": ((3,), jnp.float32),
+    "label": ((), jnp.int32),
 }
 
 

@@ -37,12 +37,19 @@ class Neck:
         Literal["charbonnier", "relative", "gaussian", "cosine", "constant"]
         | Callable[[jax.Array, jax.Array], jax.Array]
     ) = setting("charbonnier", "similarity S of the guidance at two pixels")
+    scale: float = setting(1.0, "where the similarity's λ starts, which is learnt", above=0)
     boundary: Literal["no_flux", "zeros"] = setting("no_flux", "taps outside the image")
     reduction: int = setting(1, "the operator works on 1/reduction of the channels", least=1)
     guidance_channels: int | None = setting(
         None, "channels of Φ; none: those of its input", least=1
     )
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
+    fusion: Literal["identity", "plain"] = setting(
+        "identity", "start of the 1×1 fusion: the network without a neck, or random"
+    )
+    stages: tuple[int, ...] | None = setting(
+        None, "which of the stages that the decoder reads have an SDN, from 1; none: all", least=1
+    )
     implementation: (
         Literal["pallas_gpu", "pallas_tpu", "xla", "reference"] | Callable[..., jax.Array] | None
     ) = setting(None, "what computes sdc; none: the fastest that serves")
@@ -59,13 +66,15 @@ class Neck:
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
         if self.operator == "sdc":
-            return {}
-        names = ["similarity", "boundary", "guidance_channels", "stop_guidance_gradient"]
+            if self.similarity in ("charbonnier", "relative", "gaussian"):
+                return {}
+            return {"scale": f"model.neck.similarity is {self.similarity}"}
+        names = ["similarity", "scale", "boundary", "guidance_channels", "stop_guidance_gradient"]
         names += ["implementation"]
         if self.operator in ("apdc", "rpdc", "lbc"):
             names += ["kernel_size"]
         if self.operator == "none":
-            names += ["kernel_size", "dilation", "reduction"]
+            names += ["kernel_size", "dilation", "reduction", "fusion", "stages"]
         return dict.fromkeys(names, f"model.neck.operator is {self.operator}")
 
 
@@ -93,6 +102,9 @@ class Model:
         "share of channels dropped before the classifier; none: the network's own",
         least=0,
         below=1,
+    )
+    fpn_channels: tuple[int, int] = setting(
+        (256, 128), "channels of SemanticFPN's pyramid, and of its features", least=1
     )
     align_corners: bool = setting(False, "align_corners for every resizing of scores")
     stem: Literal["v1", "v1c"] = setting("v1c", "ResNet stem: torchvision's or mmseg's")
@@ -125,6 +137,8 @@ class Model:
         found = {}
         if not self.name.startswith(with_stem):
             found["stem"] = f"{self.name} has another stem"
+        if not self.name.startswith("fpn_"):
+            found["fpn_channels"] = f"{self.name} has another decoder"
         if self.name.startswith("segmenter"):
             found["dropout"] = f"{self.name} has none"
         if not likes(self.name):
@@ -154,6 +168,7 @@ class Model:
             refine=self.refine,
             edge=self.edge,
             dropout=self.dropout,
+            fpn_channels=self.fpn_channels,
             align_corners=self.align_corners,
             stem=self.stem,
             like=self.like,

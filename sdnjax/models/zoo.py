@@ -79,6 +79,7 @@ def create_model(
     refine: nn.Module | None = None,
     edge: nn.Module | None = None,
     dropout: float | None = None,
+    fpn_channels: tuple[int, int] = (256, 128),
     align_corners: bool = False,
     stem: Literal["v1", "v1c"] = "v1c",
     like: Literal["mmseg", "timm", "augreg", "hf", "official"] = "mmseg",
@@ -86,6 +87,7 @@ def create_model(
     binary: bool = False,
     difnet: DifNetOptions | None = None,
     guidance_channels: int | None = None,
+    stages: tuple[int, ...] | None = None,
     **sdn_options: Any,
 ) -> nn.Module:
     """A named segmentation network as a Linen module.
@@ -107,6 +109,7 @@ def create_model(
         training; MaskFormer, DifNet and SegFix have no place for it.
       dropout: of channels, before each classifier; throughout the decoder in MaskFormer; not in
         the Segmenter. None for the network's own: 0.1, or 0 for OCRNet, DeepLabV2 and DifNet.
+      fpn_channels: of SemanticFPN's pyramid, and of its features; no other network has any.
       align_corners: for every resizing of scores; for OCRNet, between HRNet's branches too.
       stem: the ResNet's, "v1c" (mmseg) or "v1" (torchvision); MaskFormer's and DifNet's
         are always "v1".
@@ -117,9 +120,9 @@ def create_model(
         not in networks whose classifier is another. OCRNet's regions stay two.
       difnet: of DifNet and Sim-Deeplab, which walks, dilations, start and colours they
         have; None for the released code's.
-      guidance_channels, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
-        kernel_size, dilation, similarity, boundary, reduction, stop_guidance_gradient,
-        implementation.
+      guidance_channels, stages, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
+        kernel_size, dilation, similarity, scale, boundary, reduction, stop_guidance_gradient,
+        fusion, implementation.
 
     Raises:
       InputError: an unknown name (the nearest is suggested), `like` or neck, SDN options without an
@@ -137,14 +140,16 @@ def create_model(
         for option in sorted(set(sdn_options) - set(known)):
             raise unknown("unknown SDN option", option, known)
         sdn = EqualPartial(SDN, dtype=dtype, **sdn_options)
-        neck = SDNNeck(sdn, guidance_channels, dtype)
+        neck = SDNNeck(sdn, guidance_channels, stages, dtype)
     elif isinstance(neck, str):
         raise InputError(f"unknown neck {neck!r}: use 'sdn', None or a module")
-    elif sdn_options or guidance_channels is not None:
-        options = sorted(sdn_options) or ["guidance_channels"]
+    elif sdn_options or guidance_channels is not None or stages is not None:
+        options = sorted(sdn_options) or ["guidance_channels" if stages is None else "stages"]
         raise InputError(f"{options[0]} is an option of neck='sdn', which was not asked for")
     for part, module in {"neck": neck, "context": context, "refine": refine, "edge": edge}.items():
         check_part(part, module)
+    if tuple(fpn_channels) != (256, 128) and not name.startswith("fpn_"):
+        raise InputError(f"fpn_channels: {name} has another decoder")
     build, depth = MODELS[name]
     common = Common(
         num_classes=num_classes,
@@ -153,6 +158,7 @@ def create_model(
         refine=refine,
         edge=edge,
         dropout=dropout,
+        fpn_channels=fpn_channels,
         align_corners=align_corners,
         stem=stem,
         like=like,

@@ -4,6 +4,7 @@
     python figures.py network RUN PICTURE […]      what a network does inside
     python figures.py errors RUN [RUN …]           where networks are wrong, side by side
     python figures.py operators RUN [RUN …] --pictures PICTURE […]   what their necks respond to
+    python figures.py similarities RUN [RUN …]     whether SDC's S is low at boundaries
     python figures.py segfix RUN SEGFIX            directions, and labels moved along them
 
 `python figures.py VERB --help` tells the rest.
@@ -29,6 +30,7 @@ from sdnjax.commands.error_maps import compare_errors
 from sdnjax.commands.figures import draw_network
 from sdnjax.commands.operators import compare_operators
 from sdnjax.commands.segfix_figure import draw_segfix
+from sdnjax.commands.similarities import similarities
 from sdnjax.commands.trained import Trained, load_network
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
@@ -139,6 +141,31 @@ def operators_command(argv: Sequence[str]) -> int:
     return 0
 
 
+def similarities_command(argv: Sequence[str]) -> int:
+    """Whether SDC's similarities S are low at boundaries, for each stage of the networks.
+
+    python figures.py similarities studies/camvid_operators/sdc/seed0
+
+    similarities.png: histograms of S at pixels that have another class beside them, and at the
+    others; similarities.json and the lines that are printed: their means, and the area under the
+    ROC curve of 1 - S as a detector of boundaries, 0.5 for no relation at all.
+    """
+    parser = verb_parser("figures.py similarities RUN [RUN …] [options]", similarities_command)
+    _add_runs(parser)
+    parser.add_argument("--split", help="split that is looked at [data.val_split]")
+    parser.add_argument(
+        "--examples", type=_count, default=100, metavar="N", help="how many, from the first [100]"
+    )
+    arguments, experiment = _parsed(parser, argv, ("data",))
+    similarities(
+        _runs(arguments, experiment),
+        arguments.out or arguments.workdir / "figures",
+        split=arguments.split,
+        examples=arguments.examples,
+    )
+    return 0
+
+
 def segfix_command(argv: Sequence[str]) -> int:
     """SegFix's directions, and labels of a run moved along them, on examples of its data set.
 
@@ -169,6 +196,7 @@ VERBS = {
     "network": network_command,
     "errors": errors_command,
     "operators": operators_command,
+    "similarities": similarities_command,
     "segfix": segfix_command,
 }
 

@@ -28,6 +28,8 @@ class Calls:
       frozen: of a batch norm's path whether it uses its running statistics and keeps them.
       batch_norm_images: images of which a batch norm takes its statistics, consecutive ones of the
         batch; None: all of them.
+      parameters: what the network is called with in the place of its parameters, such as the same
+        without a gradient for what is frozen, which nothing then computes.
       remat: of a module whether what it computes is thrown away and computed again in the
         backward pass. Of modules within each other the outermost counts.
     """
@@ -35,6 +37,7 @@ class Calls:
     frozen: Callable[[str], bool] = lambda path: False
     batch_norm_images: int | None = None
     remat: Remat | None = None
+    parameters: Callable[[Any], Any] = lambda params: params
 
     @contextlib.contextmanager
     def intercepted(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,7 +49,7 @@ def fit(
       batches: this process's rows of the batches of step `state.step` and on. Its attribute
         `seconds`, if there is one, says what making them took.
       evaluate: called every `evaluate_every` steps and at the end (0: only then); what it
-        returns is logged under `val`.
+        returns is logged under `val`, its seconds under `val_seconds`.
       report: takes each line meant for people.
       explain: makes words of the seconds spent on making and transferring batches, for lines
         of steps that waited for them.
@@ -89,11 +90,11 @@ def fit(
             with progress.pause(), stopping.at_once():
                 if checkpoints is not None:
                     checkpoints.wait()
-                results = evaluate(state)
+                results, seconds = _timed(evaluate, state)
         except Stopped:
             return True
         if log is not None:
-            log.write(at, {"val": results})
+            log.write(at, {"val": results, "val_seconds": seconds})
         return enough()
 
     with (
@@ -132,6 +133,12 @@ def fit(
         if checkpoints is not None:
             checkpoints.wait()
     return state
+
+
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What a call returns, and how many seconds it took."""
+    begin = time.perf_counter()
+    return function(*arguments), time.perf_counter() - begin
 
 
 def _is_due(at: int, steps: int, every: int) -> bool:

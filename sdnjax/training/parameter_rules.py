@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import optax
+from jax import lax
 
 from sdnjax.errors import InputError, did_you_mean
 from sdnjax.settings import check_types, setting
@@ -89,6 +90,13 @@ def factors(rules: Rules, path: str, dims: int) -> tuple[float, float]:
     found = [rule for rule in rules if rule.matches(path, dims)]
     rate = math.prod(rule.learning_rate for rule in found)
     return rate, math.prod(rule.weight_decay for rule in found)
+
+
+def without_gradient(rules: Rules, params: Any) -> Any:
+    """The parameters, those that are frozen as constants: nothing computes a gradient for them."""
+    return _map(
+        lambda path, x: lax.stop_gradient(x) if is_frozen(rules, path, x.ndim) else x, params
+    )
 
 
 def is_frozen(rules: Rules, path: str, dims: int) -> bool:

@@ -75,7 +75,7 @@ def make_train_step(
             """The losses' terms, the pixel accuracy, and the statistics of batch norm after it."""
             with calls.intercepted():
                 outputs, changed = apply(
-                    {"params": params, "batch_stats": batch_stats},
+                    {"params": calls.parameters(params), "batch_stats": batch_stats},
                     batch["image"],
                     train=True,
                     rngs={"dropout": dropout},

@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 
 from sdnjax.errors import InputError
+from sdnjax.experiment import Experiment
 from sdnjax.losses import CrossEntropy
 from sdnjax.models.layers import BatchNorm, conv
 from sdnjax.ops.normalization import Normalization
@@ -24,6 +25,7 @@ from sdnjax.training.parameter_rules import (
     layer_decay,
     vit_layers,
 )
+from tests.training.tiny import Tiny, batch_of
 
 PARAMS = {
     "backbone": {"norm": {"scale": jnp.ones(3)}, "conv": {"kernel": jnp.full((2, 2), 2.0)}},
@@ -221,3 +223,19 @@ def test_flaxs_own_batch_norm_is_frozen_too_or_refused():
     jax.tree.map(np.testing.assert_array_equal, state.batch_stats, first.batch_stats)
     with pytest.raises(InputError, match="stem_norm is frozen, but Flax's BatchNorm"):
         dataclasses.replace(recipe, network=Flax(at_call=False)).check()
+
+
+def test_no_gradient_is_computed_for_what_is_frozen():
+    """The logged norm is that of the rest, and the compiled step has fewer convolutions."""
+    rules = (ParameterRule("^conv", frozen=True),)
+
+    def made(rules):
+        optimizer = Optimizer(learning_rate=0.1, rules=rules)
+        recipe = Experiment(model=Tiny, optimizer=optimizer, losses=(CrossEntropy(),)).build(3)
+        step = jax.jit(recipe.step).lower(recipe.init_state(), batch_of(0)).compile()
+        _, metrics = step(recipe.init_state(), batch_of(0))
+        return float(metrics["gradient_norm"]), step.as_text().count("convolution(")
+
+    (all_norm, all_convolutions), (norm, convolutions) = made(()), made(rules)
+    assert 0 < norm < all_norm
+    assert convolutions < all_convolutions

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -23,8 +24,9 @@ from sdnjax.ops import (
     resize_bilinear,
     semantic_difference_conv,
 )
+from sdnjax.ops.neighbours import inside, tap_offsets
 from sdnjax.ops.sdc import Implementation
-from sdnjax.ops.similarity import Similarity
+from sdnjax.ops.similarity import Similarity, similarity_maps
 
 Operator = Literal["sdc", "conv", "cdc", "apdc", "rpdc", "lbc", "none"]
 # What each computes instead of SDC; none of them looks at the guidance.
@@ -50,11 +52,12 @@ class SDN(nn.Module):
         the baseline, which returns U; and of the same family "apdc" and "rpdc" (angular and
         radial differences) and "lbc" (fixed binary filters), all of them 3×3.
       kernel_size, dilation: of the operator; Table 3(b).
-      similarity, boundary: see `sdnjax.ops.semantic_difference_conv`. λ is a learnable
-        positive scalar that starts at 1, stored as its logarithm.
+      similarity, boundary: see `sdnjax.ops.semantic_difference_conv`.
+      scale: where λ starts, a learnable positive scalar that is stored as its logarithm.
       reduction: the operator works on C / reduction channels, reached by a 1×1 convolution.
         1 is the paper's, whose SDC alone has 9·C² parameters.
       stop_guidance_gradient: no gradient through the similarity into the guidance.
+      fusion: how the fusion starts: "identity" on U, or "plain", as any convolution does.
       implementation: what computes SDC: a name, a function of your own, or None for the fastest
         that serves; see `sdnjax.ops.semantic_difference_conv`.
     """
@@ -63,9 +66,11 @@ class SDN(nn.Module):
     kernel_size: int = 3
     dilation: int = 1
     similarity: Similarity = "charbonnier"
+    scale: float = 1.0
     boundary: Literal["no_flux", "zeros"] = "no_flux"
     reduction: int = 1
     stop_guidance_gradient: bool = False
+    fusion: Literal["identity", "plain"] = "identity"
     implementation: str | Implementation | None = None
     dtype: Dtype = jnp.float32
 
@@ -88,12 +93,15 @@ class SDN(nn.Module):
             raise InputError(f"operator {self.operator} is 3×3, not kernel_size={self.kernel_size}")
         kernel = self.param("kernel", kaiming_normal, (k, k, inner, inner)).astype(self.dtype)
         if self.operator == "sdc":
+            guidance, scale = resize_bilinear(guidance, u.shape[1:3]), self._scale()
+            if self.is_mutable_collection("intermediates"):
+                self.sow("intermediates", "similarity", self._mean_similarity(guidance, scale))
             y = semantic_difference_conv(
                 x,
-                resize_bilinear(guidance, u.shape[1:3]),
+                guidance,
                 kernel,
                 similarity=self.similarity,
-                scale=self._scale(),
+                scale=scale,
                 dilation=self.dilation,
                 boundary=self.boundary,
                 stop_guidance_gradient=self.stop_guidance_gradient,
@@ -105,15 +113,29 @@ class SDN(nn.Module):
         self.sow("intermediates", "response", y)
 
         both = jnp.concatenate([u, y], axis=-1)
-        fusion = conv(
-            channels, 1, bias=True, dtype=self.dtype, kernel_init=_identity_on_u, name="fusion"
-        )
+        init = {"identity": _identity_on_u, "plain": kaiming_normal}[self.fusion]
+        fusion = conv(channels, 1, bias=True, dtype=self.dtype, kernel_init=init, name="fusion")
         return fusion(both)
 
     def _scale(self) -> jax.Array | float:
         if self.similarity not in ("charbonnier", "relative", "gaussian"):
             return 1.0
-        return jnp.exp(self.param("log_scale", nn.initializers.zeros, ()))
+        start = nn.initializers.constant(math.log(self.scale))
+        return jnp.exp(self.param("log_scale", start, ()))
+
+    def _mean_similarity(self, guidance: jax.Array, scale: jax.Array | float) -> jax.Array:
+        """The mean of S over the neighbours that lie inside, `[B, H, W]`: what is looked at."""
+        s = similarity_maps(
+            guidance,
+            kernel_size=self.kernel_size,
+            dilation=self.dilation,
+            similarity=self.similarity,
+            scale=scale,
+            boundary="no_flux",
+        )
+        offsets = tap_offsets(self.kernel_size, self.dilation)
+        neighbours = jnp.sum(inside(guidance.shape, offsets), axis=-1) - 1
+        return (jnp.sum(s, axis=-1) - 1) / jnp.maximum(neighbours, 1)
 
 
 def _identity_on_u(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
@@ -136,10 +158,13 @@ class SDNNeck(nn.Module):
         `functools.partial` of it with options.
       guidance_channels: Φ's output channels; None keeps those of its input, as the paper
         does, which costs another 9·C² parameters.
+      stages: which of the stages that the decoder reads have an SDN, from 1; None for all of them.
+        The others pass as they are.
     """
 
     sdn: Callable[..., SDN] = SDN
     guidance_channels: int | None = None
+    stages: tuple[int, ...] | None = None
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -147,10 +172,19 @@ class SDNNeck(nn.Module):
         self, stages: Sequence[jax.Array], *, train: bool = False
     ) -> tuple[jax.Array, ...]:
         del train
-        sdns = [self.sdn(name=f"sdn{i}") for i in range(1, len(stages) + 1)]
+        last = len(stages)
+        chosen = range(1, last + 1) if self.stages is None else self.stages
+        if not set(chosen) <= set(range(1, last + 1)):
+            raise InputError(
+                f"stages {self.stages} of the neck: the decoder reads {last}, 1 to {last}"
+            )
+        sdns = {i: self.sdn(name=f"sdn{i}") for i in chosen}
         guidance = [*stages[1:], stages[-1]]
-        if sdns[-1].operator == "sdc":
+        if last in sdns and sdns[last].operator == "sdc":
             width = self.guidance_channels or stages[-1].shape[-1]
             phi = conv(width, 3, stride=2, bias=True, dtype=self.dtype, name="phi")
             guidance[-1] = phi(stages[-1])
-        return tuple(sdn(u, v) for sdn, u, v in zip(sdns, stages, guidance, strict=True))
+        return tuple(
+            sdns[i](u, v) if i in sdns else u
+            for i, (u, v) in enumerate(zip(stages, guidance, strict=True), start=1)
+        )

