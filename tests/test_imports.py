@@ -68,3 +68,23 @@ def test_arrows_point_one_way(package, request):
                     assert parts[1] in allowed, f"{path}: {node.module}"
                 if parts[0] in ("tensorflow", "tensorflow_datasets"):
                     assert package == "data", path
+
+
+def test_training_without_tensorflow_says_what_to_install():
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'tensorflow':\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from sdnjax.__main__ import main\n"
+        "sys.argv = ['sdnjax', 'train', 'shapes_fcn_r18']\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: reading data sets needs TensorFlow: pip install 'sdnjax[train]' (predicting and "
+        "converting do without)\n"
+    )
