@@ -47,6 +47,7 @@ class Conv(nn.Conv):
     promote_dtype: Any = _promote
     conv_general_dilated: Any = _conv_general_dilated
 
+    @nn.nowrap  # a call of the module is that of Flax's method, once
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """`[B, H, W, Ci]` → `[B, h, w, Co]`; the bias is added before the result is rounded."""
         return _rounded(super().__call__(inputs), self.dtype)
@@ -58,6 +59,7 @@ class Dense(nn.Dense):
     promote_dtype: Any = _promote
     dot_general: Any = _dot_general
 
+    @nn.nowrap
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """`[…, Ci]` → `[…, Co]`; the bias is added before the result is rounded."""
         return _rounded(super().__call__(inputs), self.dtype)
