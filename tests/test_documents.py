@@ -65,8 +65,8 @@ def folder(request, tmp_path, monkeypatch, cache):
     return tmp_path
 
 
-# Half of them are enough for every day.
-OFTEN = ("small", "similarity", "metric", "data_set")
+# Two of them are enough for every day.
+OFTEN = ("small", "similarity")
 CASES = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in FILES]
 
 

@@ -135,12 +135,16 @@ OPTIMIZERS = [
     ("adamw", "weight_decay", 0.1),
     ("adamw", "clip_norm", 0.1),
     ("adamw", "rules", (ParameterRule(learning_rate=0.1),)),
+    ("sgd", "reference_batch", 16),
+    ("lars", "trust", 0.1),
+    ("sgd", "milestones", (5,)),
+    ("sgd", "step_factor", 0.5),
 ]
 
 
 def trajectory(optimizer, steps=6):
     transformation = Experiment(model=Tiny, optimizer=optimizer, steps=steps).build(3).optimizer
-    x = jnp.array([1.0, -2.0, 0.5])
+    x = jnp.array([[1.0, -2.0, 0.5]])  # a kernel: of two dimensions
     state, path = transformation.init(x), []
     for t in range(steps):
         updates, state = transformation.update(jnp.sin(x * (t + 1)), state, x)
@@ -152,6 +156,8 @@ def trajectory(optimizer, steps=6):
 @pytest.mark.parametrize(("kind", "key", "value"), OPTIMIZERS)
 def test_every_setting_of_the_optimizer_changes_the_parameters(kind, key, value):
     plain = Optimizer(kind=kind, learning_rate=0.1)
+    if key in ("milestones", "step_factor"):
+        plain = dataclasses.replace(plain, schedule="step", milestones=(2,))
     before, after = trajectory(plain), trajectory(dataclasses.replace(plain, **{key: value}))
     assert np.abs(before - after).max() > 1e-4
     tried = {k for _, k, _ in OPTIMIZERS}

@@ -103,6 +103,7 @@ def test_the_lowest_can_be_the_best_and_none_never_is(camvid, tmp_path, scored):
     assert finished_steps(tmp_path / "run" / "best") == [3]
 
 
+@pytest.mark.slow
 def test_training_ends_when_nothing_becomes_better_also_over_an_interruption(
     camvid, tmp_path, scored
 ):
@@ -178,6 +179,7 @@ def test_training_without_a_validation_split(camvid, tmp_path):
         evaluate_run(tmp_path / "run", own, report=silent)
 
 
+@pytest.mark.slow
 def test_scores_of_other_pictures_do_not_take_the_place_of_the_first(camvid, tmp_path):
     own = experiment(camvid)
     run = tmp_path / "run"
@@ -207,6 +209,7 @@ def test_state_of_the_best_checkpoint_is_that_of_its_step(camvid, tmp_path, scor
     jax.tree.map(np.testing.assert_array_equal, best.variables, first.variables)
 
 
+@pytest.mark.slow
 def test_another_score_cannot_go_on_from_the_history_of_the_first(camvid, tmp_path, scored):
     scored += [0.5, 0.6, 0.1]
     own = experiment(camvid, steps=2, evaluate_every=1, keep_best="mIoU")
@@ -220,6 +223,7 @@ def test_another_score_cannot_go_on_from_the_history_of_the_first(camvid, tmp_pa
     assert finished_steps(tmp_path / "run" / "best") == [2]
 
 
+@pytest.mark.slow
 def test_a_run_made_in_python_without_resolving_its_losses_goes_on(camvid, tmp_path):
     own = experiment(camvid, steps=2)
     train(own, tmp_path / "run", report=silent)

@@ -66,7 +66,11 @@ def test_each_process_asks_for_its_own_rows_of_the_runs_batches(camvid, tmp_path
         raise Asked(how)
 
     monkeypatch.setattr(module, "train_batches", ask)
-    for meeting in ("open_workdir", "agree"):  # where the others would be waited for
+    for meeting in (
+        "open_workdir",
+        "agree",
+        "check_shared",
+    ):  # where the others would be waited for
         monkeypatch.setattr(module, meeting, lambda *_, **__: None)
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)

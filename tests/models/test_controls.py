@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdnjax.commands.predict import extra_inputs
+from sdnjax.commands.pictures import extra_inputs
 from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 from sdnjax.models import Model, Neck

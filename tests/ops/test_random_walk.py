@@ -113,6 +113,7 @@ def _unit(shape, place):
     return unit
 
 
+@pytest.mark.slow
 def test_blocks_change_no_value_and_no_gradient():
     arguments = [jnp.asarray(x, jnp.float32) for x in operands(9, 11)]
 

@@ -315,6 +315,7 @@ def without_dropout(num_classes):
     return small(num_classes, dropout=0.0).clone(neck=None)
 
 
+@pytest.mark.slow
 def test_twenty_steps_are_the_same_however_they_are_computed():
     """In float32, on one device, eight, with blocks computed again, and with a state in shares."""
     _, one = trained(1)
@@ -341,10 +342,10 @@ def test_what_is_computed_again_is_not_kept():
     """The residuals between the passes: a number for each block, dropout and statistics as ever."""
 
     def kept(remat):
-        recipe = Experiment(model=small, data=Data(crop_size=(65, 65)), remat=remat).build(3)
+        recipe = Experiment(model=small, data=Data(crop_size=(33, 33)), remat=remat).build(3)
         batch = {
-            "image": jax.ShapeDtypeStruct((8, 65, 65, 3), jnp.float32),
-            "label": jax.ShapeDtypeStruct((8, 65, 65), jnp.int32),
+            "image": jax.ShapeDtypeStruct((8, 33, 33, 3), jnp.float32),
+            "label": jax.ShapeDtypeStruct((8, 33, 33), jnp.int32),
         }
         jaxpr = jax.make_jaxpr(recipe.step)(recipe.abstract_state(), batch)
         return str(jaxpr).count("remat"), jaxpr
@@ -374,6 +375,7 @@ def test_batch_norm_of_groups_is_that_of_each_group():
         norm.apply(variables, x, train=True, images=4, mutable="batch_stats")
 
 
+@pytest.mark.slow
 def test_batch_norm_images_reach_every_batch_norm_of_a_step():
     """On eight devices, an image each, as by hand; and the whole batch is another result."""
     _, whole = trained(1)
@@ -392,6 +394,7 @@ def narrow(num_classes):
     return small(num_classes, dtype=jnp.bfloat16)
 
 
+@pytest.mark.slow
 def test_bfloat16_follows_float32_and_devices_agree():
     """Parameters, statistics and gradients stay float32; losses stay within two percent."""
     _, wide = trained(1)
