@@ -30,6 +30,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from sdnjax.commands.trained import load_network
+from sdnjax.commands.workdir import load_experiment
+from sdnjax.recipe import with_shardings
+from sdnjax.training.checkpoints import find_checkpoint, finished_steps, restore_state
+
 HERE = Path(__file__).resolve().parents[1]
 STEPS, EVERY = 12, 3
 
@@ -274,7 +282,6 @@ def names(run: Path) -> set[str]:
 
 def saved(run: Path) -> int:
     """The latest step of which a whole checkpoint is there."""
-    from sdnjax.training.checkpoints import finished_steps  # noqa: PLC0415
 
     folder = run / "checkpoints"
     return max(finished_steps(folder), default=0) if folder.is_dir() else 0
@@ -295,13 +302,6 @@ def written(run: Path) -> list[int]:
 
 def leaves(run: Path) -> list[Any]:
     """All arrays of the latest checkpoint."""
-    import jax  # noqa: PLC0415
-    from jax.sharding import SingleDeviceSharding  # noqa: PLC0415
-
-    from sdnjax.commands.trained import load_network  # noqa: PLC0415
-    from sdnjax.commands.workdir import load_experiment  # noqa: PLC0415
-    from sdnjax.recipe import with_shardings  # noqa: PLC0415
-    from sdnjax.training.checkpoints import find_checkpoint, restore_state  # noqa: PLC0415
 
     experiment = load_experiment(run)
     recipe = experiment.build(len(load_network(run, experiment).classes))

@@ -3,8 +3,9 @@
 Anything else that is raised is a defect of the library and keeps its traceback.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -19,6 +20,21 @@ class RunError(RuntimeError):
 
     The message is one line. It says what happened, where, and what is safe.
     """
+
+
+@contextlib.contextmanager
+def as_one_line(what: str, otherwise: str = "") -> Iterator[None]:
+    """An InputError "WHAT: reason" of whatever is raised inside: by a client of a cloud, say.
+
+    `otherwise` follows the reason.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{what}: {reason}{otherwise}") from error
 
 
 def unknown(

@@ -88,3 +88,29 @@ def test_training_without_tensorflow_says_what_to_install():
         "error: reading data sets needs TensorFlow: pip install 'sdnjax[train]' (predicting and "
         "converting do without)\n"
     )
+
+
+def test_no_module_imports_itself_by_way_of_others(request):
+    """Imports inside functions and for types count: a circle that is hidden is one to its readers."""
+    root = request.config.rootpath
+    files = {
+        ".".join(p.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in (root / "sdnjax").rglob("*.py")
+    }
+
+    def named(path):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in files:
+                # `from package import module` reads the module.
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                yield from (inner & files.keys()) or {node.module}
+            elif isinstance(node, ast.Import):
+                yield from {alias.name for alias in node.names} & files.keys()
+
+    # The package itself names everything, for `sdnjax.load` after `import sdnjax`.
+    left = {name: set(named(path)) - {"sdnjax", name} for name, path in files.items()}
+    del left["sdnjax"]
+    while free := [name for name, reads in left.items() if not reads & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"in a circle, or reading one: {sorted(left)}"

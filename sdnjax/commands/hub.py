@@ -11,15 +11,13 @@ import re
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sdnjax
+from sdnjax.commands.model_card import Network
 from sdnjax.commands.pretrained import CONFIG, write_pretrained
 from sdnjax.commands.workdir import WEIGHTS
 from sdnjax.errors import InputError, did_you_mean
-
-if TYPE_CHECKING:
-    from sdnjax.commands.trained import Trained
 
 _FILES = [CONFIG, WEIGHTS, "README.md", "code/**"]
 _CARD = "README.md"
@@ -59,7 +57,7 @@ def local_folder(name: str, revision: str | None = None) -> Path:
 
 
 def push(
-    network: Trained,
+    network: Network,
     repo: str,
     *,
     private: bool | None = None,

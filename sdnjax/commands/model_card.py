@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import jax
 
 import sdnjax
 from sdnjax.data.data_settings import dataset_of
+from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import protocol_name
 
-if TYPE_CHECKING:
-    from sdnjax.commands.trained import Trained
+
+class Network(Protocol):
+    """What is written of a trained network, `sdnjax.commands.trained.Trained`."""
+
+    @property
+    def experiment(self) -> Experiment: ...
+
+    @property
+    def variables(self) -> dict[str, Any]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]: ...
+
+    @property
+    def mirrored(self) -> tuple[int, ...] | None: ...
+
+    @property
+    def step(self) -> int: ...
+
 
 _CARD = """---
 library_name: sdnjax
@@ -49,7 +70,7 @@ The experiment has code of its own, in `code/`. It runs only with `trust_code=Tr
 """
 
 
-def model_card(network: Trained, where: str) -> str:
+def model_card(network: Network, where: str) -> str:
     """The text; `where` is what the network is loaded by."""
     experiment, data = network.experiment, network.experiment.data
     numbers = sum(x.size for x in jax.tree.leaves(network.variables.get("params", {})))

@@ -15,22 +15,19 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from sdnjax.commands.model_card import model_card
+from sdnjax.commands.model_card import Network, model_card
 from sdnjax.commands.workdir import WEIGHTS, code_record, versions
 from sdnjax.config_file import sources
 from sdnjax.convert.safetensors_file import read_safetensors, write_safetensors
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.settings import own_objects, to_dict
-
-if TYPE_CHECKING:
-    from sdnjax.commands.trained import Trained
 
 CONFIG = "config.json"
 _KEYS = {"classes", "palette", "mirrored", "step", "versions", "sha256"}
@@ -41,7 +38,7 @@ def is_pretrained(folder: str | Path) -> bool:
     return (Path(folder) / WEIGHTS).is_file()
 
 
-def write_pretrained(network: Trained, folder: str | Path, name: str | None = None) -> None:
+def write_pretrained(network: Network, folder: str | Path, name: str | None = None) -> None:
     """Writes all of the above, or nothing; the folder must be new or empty.
 
     Paths of this machine (`data.dir`, `init_from`) are left out. `name` is what the model card says
@@ -73,7 +70,7 @@ def write_pretrained(network: Trained, folder: str | Path, name: str | None = No
         raise InputError(f"cannot write to {folder}: {error.strerror}") from None
 
 
-def _fill(folder: Path, network: Trained, experiment: Experiment, record: dict[str, Any]) -> None:
+def _fill(folder: Path, network: Network, experiment: Experiment, record: dict[str, Any]) -> None:
     leaves = flatten_dict(dict(network.variables), sep="/")
     write_safetensors(folder / WEIGHTS, {name: np.asarray(x) for name, x in leaves.items()})
     description = {
@@ -92,13 +89,12 @@ def _fill(folder: Path, network: Trained, experiment: Experiment, record: dict[s
 
 
 def _without_paths(experiment: Experiment) -> Experiment:
-    from sdnjax.commands.directions import SegFix  # noqa: PLC0415 (which loads networks itself)
-
     finish = experiment.evaluation.finish
-    if isinstance(finish, SegFix):
+    run = getattr(finish, "run", None)  # SegFix reads another network
+    if run is not None:
         raise InputError(
-            f"evaluation.finish is SegFix with the run {finish.run}, which the folder would not "
-            "hold: load the network with evaluation={'finish': None}"
+            f"evaluation.finish is {type(finish).__name__} with the run {run}, which the folder "
+            "would not hold: load the network with evaluation={'finish': None}"
         )
     data = dataclasses.replace(experiment.data, dir=None)
     return dataclasses.replace(experiment, data=data, init_from=None, init_without=())

@@ -16,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import SingleDeviceSharding
 
+from sdnjax.commands.hub import local_folder, push
 from sdnjax.commands.pictures import extra_inputs, own_pixels
 from sdnjax.commands.pretrained import (
     is_pretrained,
@@ -164,8 +165,6 @@ class Trained:
         Raises: InputError if the model is something else than a network of sdnjax, or the hub
           refuses.
         """
-        from sdnjax.commands.hub import push  # noqa: PLC0415 (an extra)
-
         return push(self, repo, private=private, message=message, token=token)
 
 
@@ -197,8 +196,6 @@ def load(
 
     Raises: InputError that says what is missing or wrong.
     """
-    from sdnjax.commands.hub import local_folder  # noqa: PLC0415 (which writes networks itself)
-
     folder = local_folder(os.fspath(path), revision)
     experiment = load_experiment(folder, config=config, trust_code=trust_code)
     if evaluation is not None:

@@ -18,7 +18,7 @@ from flax import linen as nn
 from jax import lax
 
 from sdnjax.errors import InputError
-from sdnjax.inference.predictor import canvas_offset
+from sdnjax.inference.canvas import canvas_offset
 from sdnjax.inference.protocols import Evaluation, finish_name
 from sdnjax.inference.threshold import Threshold
 from sdnjax.inference.windows import coverage, enlarged_size, scaled_size, window_starts

@@ -17,17 +17,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from sdnjax.errors import InputError
 from sdnjax.inference import resampling
+from sdnjax.inference.canvas import canvas_offset, on_canvas
 from sdnjax.inference.protocols import Evaluation, finish_name
-from sdnjax.inference.resampling import Interpolation, bucket, reach
+from sdnjax.inference.resampling import bucket, strip_height, strips
 from sdnjax.inference.windows import Compiled, ScaledLogits, enlarged_size, scaled_size
 from sdnjax.models.inputs import inputs_of
 from sdnjax.ops import resize_bilinear
 from sdnjax.ops.normalization import Normalization
-
-# Probabilities take 4·K bytes a pixel, more than anything else, and only their largest is wanted.
-# So output is made in strips, which leave the device as class maps.
-_STRIP_ROWS = 128  # most rows of a strip
-_STRIP_BYTES = 2**25  # of a strip's probabilities
 
 Extras = Sequence[Mapping[str, np.ndarray]]
 
@@ -378,56 +374,6 @@ class Predictor:
         windows |= {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name in self.extras}
         logits_of = functools.partial(self._logits_of, size=window)
         return jax.eval_shape(logits_of, variables, windows)
-
-
-def canvas_offset(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
-    """The row and the column of a canvas where a picture in its middle begins; halves to even.
-
-    Raises: InputError for a picture that is larger.
-    """
-    (height, width), (high, wide) = size, canvas
-    if height > high or width > wide:
-        raise InputError(
-            f"{width}×{height} pixels are more than evaluation.canvas {high},{wide} holds; "
-            "evaluation.canvas none does without"
-        )
-    return round((high - height) / 2), round((wide - width) / 2)
-
-
-def on_canvas(x: np.ndarray, canvas: tuple[int, int], beyond: int) -> np.ndarray:
-    """A picture `[H, W, …]` in the middle of an array of another height and width."""
-    top, left = canvas_offset(x.shape[:2], canvas)
-    whole = np.full((*canvas, *x.shape[2:]), beyond, x.dtype)
-    whole[top : top + x.shape[0], left : left + x.shape[1]] = x
-    return whole
-
-
-def strip_height(height: int, row_bytes: int) -> int:
-    """Rows of an output strip: at most 128, fewer if they would take more than 32 MiB, and
-    then a power of two."""
-    affordable = max(8, _STRIP_BYTES // row_bytes)
-    return min(_STRIP_ROWS, bucket(height), 1 << (affordable.bit_length() - 1))
-
-
-def strips(
-    height: int, rows: int, reading: Sequence[Interpolation], spread: int
-) -> list[tuple[int, int]]:
-    """Splits output rows into strips of at most `rows`, each of which reads inputs at most
-    `spread` apart in every one of `reading`: as much as the scales' rings hold."""
-    found, top = [], 0
-    while top < height:
-        bottom = min(top + rows, height)
-        for at in reading:
-            while bottom > top + 1 and _spread(at, top, bottom) > spread:
-                bottom -= 1
-        found.append((top, bottom))
-        top = bottom
-    return found
-
-
-def _spread(at: Interpolation, top: int, bottom: int) -> int:
-    low, high = reach(at, top, bottom)
-    return high - low
 
 
 def _within_reach(x: Any) -> Any:

@@ -234,3 +234,37 @@ def class_map(total: jax.Array) -> jax.Array:
     """`[…, K]` → the class of the largest value, `uint8 […]`, or int32 if K is above 256."""
     classes = jnp.argmax(total, axis=-1)
     return classes.astype(jnp.uint8 if total.shape[-1] <= 256 else jnp.int32)
+
+
+# Probabilities take 4·K bytes a pixel, more than anything else, and only their largest is wanted.
+# So output is made in strips, which leave the device as class maps.
+_STRIP_ROWS = 128  # most rows of a strip
+_STRIP_BYTES = 2**25  # of a strip's probabilities
+
+
+def strip_height(height: int, row_bytes: int) -> int:
+    """Rows of an output strip: at most 128, fewer if they would take more than 32 MiB, and
+    then a power of two."""
+    affordable = max(8, _STRIP_BYTES // row_bytes)
+    return min(_STRIP_ROWS, bucket(height), 1 << (affordable.bit_length() - 1))
+
+
+def strips(
+    height: int, rows: int, reading: Sequence[Interpolation], spread: int
+) -> list[tuple[int, int]]:
+    """Splits output rows into strips of at most `rows`, each of which reads inputs at most
+    `spread` apart in every one of `reading`: as much as the scales' rings hold."""
+    found, top = [], 0
+    while top < height:
+        bottom = min(top + rows, height)
+        for at in reading:
+            while bottom > top + 1 and _spread(at, top, bottom) > spread:
+                bottom -= 1
+        found.append((top, bottom))
+        top = bottom
+    return found
+
+
+def _spread(at: Interpolation, top: int, bottom: int) -> int:
+    low, high = reach(at, top, bottom)
+    return high - low

@@ -10,7 +10,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sdnjax.errors import InputError
-from sdnjax.inference.predictor import Predictor, canvas_offset
+from sdnjax.inference.canvas import canvas_offset
+from sdnjax.inference.predictor import Predictor
 from sdnjax.inference.protocols import Evaluation
 from sdnjax.metrics import SegmentationMetrics
 

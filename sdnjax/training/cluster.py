@@ -8,14 +8,13 @@ machine; and a process that waits in vain ends in a native abort, not in a line.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import multihost
 
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, as_one_line
 
 _VARIABLES = "JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES, JAX_PROCESS_ID"
 
@@ -152,7 +151,7 @@ def detect(seconds: int = 60) -> Cluster:
         count, index = count or str(task.tasks), index or str(task.index)
     name = "the environment" if task is None else _title(task)
     if None in (coordinator, count, index):
-        with _as_one_line():
+        with as_one_line("--distributed", f"; else set {_VARIABLES}"):
             found = _known_to_jax()
             if found is not None:
                 name = name if task is not None else found.name or found.__name__
@@ -195,17 +194,6 @@ def _known_to_jax() -> Any:
 
     kinds = [kind for kind in ClusterEnv._cluster_types if not kind.opt_in_only_method]
     return next((kind for kind in kinds if kind.is_env_present()), None)
-
-
-@contextlib.contextmanager
-def _as_one_line() -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"--distributed: {reason}; else set {_VARIABLES}") from error
 
 
 def join_processes(

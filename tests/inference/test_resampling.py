@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sdnjax.inference.predictor import strip_height, strips
 from sdnjax.inference.resampling import (
     averaged,
     backwards,
@@ -16,6 +15,8 @@ from sdnjax.inference.resampling import (
     moved,
     nearest,
     part,
+    strip_height,
+    strips,
     wrapped,
 )
 from sdnjax.inference.windows import coverage, scaled_size, window_starts

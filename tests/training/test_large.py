@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import linen as nn
 
@@ -19,19 +17,17 @@ from sdnjax.models import Model
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.decoders.fcn import FCNHead
 from sdnjax.models.encoder_decoder import EncoderDecoder
-from sdnjax.models.layers import BatchNorm, Classifier, EqualPartial, conv
+from sdnjax.models.layers import BatchNorm, Classifier, EqualPartial
 from sdnjax.models.necks.sdn import SDN, SDNNeck
-from sdnjax.models.transformer import dense
 from sdnjax.training.checkpoints import (
     CheckpointWriter,
     find_checkpoint,
     load_items,
     restore_state,
 )
-from sdnjax.training.optimizer import Optimizer, make_optimizer, schedule_of
+from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.parameter_rules import ParameterRule
-from sdnjax.training.profiling import TracedStep
-from sdnjax.training.sharding import data_mesh, fully_sharded, split_by_batch, to_global
+from sdnjax.training.sharding import data_mesh, fully_sharded, to_global
 from tests.training.test_checkpoints import abstract, assert_same
 from tests.training.test_step import mesh_of
 from tests.training.tiny import Tiny, batch_of, recipe_of
@@ -180,91 +176,6 @@ def test_a_state_in_shares_trains_as_a_whole_one():
     assert state.params["Conv_0"]["bias"].sharding.is_fully_replicated
 
 
-def test_schedules():
-    steps = 100
-    constant = Optimizer(schedule="constant", learning_rate=0.2, warmup_steps=10)
-    assert [float(schedule_of(constant, steps)(t)) for t in (5, 10, 99)] == pytest.approx(
-        [0.1, 0.2, 0.2]
-    )
-    cosine = Optimizer(schedule="cosine", learning_rate=0.2, end_learning_rate=0.02)
-    found = [float(schedule_of(cosine, steps)(t)) for t in (0, 25, 50, 100)]
-    wanted = [0.02 + 0.18 * (1 + np.cos(np.pi * t / 100)) / 2 for t in (0, 25, 50, 100)]
-    assert found == pytest.approx(wanted)
-    assert "power" in cosine.unused() and "end_learning_rate" in constant.unused()
-    step = Optimizer(
-        schedule="step", learning_rate=0.2, milestones=(30, 60), step_factor=0.5, warmup_steps=10
-    )
-    found = [float(schedule_of(step, steps)(t)) for t in (5, 10, 29, 30, 59, 60, 99)]
-    assert found == pytest.approx([0.1, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05])
-    assert {"power", "end_learning_rate"} <= step.unused().keys()
-    assert {"milestones", "step_factor"} <= cosine.unused().keys()
-    for wrong in ((30, 20), (5,), ()):
-        with pytest.raises(InputError, match=r"optimizer\.(milestones|schedule)"):
-            Optimizer(schedule="step", milestones=wrong, warmup_steps=10)
-    # It is what the optimizer follows.
-    params = {"w": jnp.ones(())}
-    optimizer = make_optimizer(dataclasses.replace(cosine, weight_decay=0.0, momentum=0.0), steps)
-    state = optimizer.init(params)
-    for t in range(3):
-        updates, state = optimizer.update({"w": jnp.ones(())}, state, params)
-        assert float(updates["w"]) == pytest.approx(-float(schedule_of(cosine, steps)(t)))
-    assert isinstance(optimizer, optax.GradientTransformation)
-
-
-def test_lars_and_lamb_by_hand(x64):
-    """Kernels by the ratio of norms, one-dimensional leaves as by SGD and Adam; NumPy, float64."""
-    rng = np.random.default_rng(5)
-    params = {"kernel": rng.normal(size=(3, 4)), "bias": rng.normal(size=(4,))}
-    grads = [jax.tree.map(lambda x: rng.normal(size=x.shape), params) for _ in range(3)]
-    shared = {"learning_rate": 0.3, "schedule": "constant", "weight_decay": 0.01}
-    for kind in ("lars", "lamb"):
-        config = Optimizer(kind=kind, trust=0.02, **shared)
-        optimizer = make_optimizer(config, 10)
-        found, expected = dict(params), dict(params)
-        state = optimizer.init(found)
-        m, v = ({k: np.zeros_like(x) for k, x in params.items()} for _ in "mv")
-        for t, gradient in enumerate(grads, start=1):
-            updates, state = optimizer.update(gradient, state, found)
-            found = optax.apply_updates(found, updates)
-            for name, w in expected.items():
-                g = np.asarray(gradient[name])
-                if kind == "lars":
-                    g = g + 0.01 * w
-                    if w.ndim > 1:
-                        g = g * 0.02 * np.linalg.norm(w) / np.linalg.norm(g)
-                    m[name] = 0.9 * m[name] + 0.3 * g
-                    expected[name] = w - m[name]
-                else:
-                    m[name] = 0.9 * m[name] + 0.1 * g
-                    v[name] = 0.999 * v[name] + 0.001 * g * g
-                    root = np.sqrt(v[name] / (1 - 0.999**t)) + 1e-8
-                    u = m[name] / (1 - 0.9**t) / root + 0.01 * w
-                    if w.ndim > 1:
-                        u = u * np.linalg.norm(w) / np.linalg.norm(u)
-                    expected[name] = w - 0.3 * u
-        for name, value in found.items():
-            np.testing.assert_allclose(value, expected[name], rtol=1e-7, err_msg=kind)
-    assert {"b1", "b2"} <= Optimizer(kind="lars").unused().keys()
-    assert {"momentum", "trust"} <= Optimizer(kind="lamb").unused().keys()
-
-
-def test_rates_for_a_batch_size():
-    """In proportion for SGD and LARS, by the root for Adam and LAMB; in the recipe and the log."""
-    for kind, factor in (("sgd", 4), ("lars", 4), ("adamw", 2), ("lamb", 2)):
-        optimizer = Optimizer(kind=kind, learning_rate=0.1, reference_batch=16)
-        scaled = Experiment(batch_size=64, optimizer=optimizer).scaled_optimizer
-        assert scaled.learning_rate == pytest.approx(0.1 * factor), kind
-        assert scaled.end_learning_rate == pytest.approx(1e-4 * factor), kind
-    plain = Experiment(batch_size=64, optimizer=Optimizer(learning_rate=0.1))
-    assert plain.scaled_optimizer.learning_rate == 0.1
-    # What the built optimizer does, not only what the setting says.
-    sgd = Optimizer(learning_rate=0.1, weight_decay=0.0, momentum=0.0, reference_batch=16)
-    built = Experiment(batch_size=64, optimizer=sgd).build(3).optimizer
-    params = {"w": jnp.ones(())}
-    updates, _ = built.update({"w": jnp.ones(())}, built.init(params), params)
-    assert float(updates["w"]) == pytest.approx(-0.4)
-
-
 def test_settings_reach_the_recipe():
     own = Experiment(model=Model(), accumulate=2, ema_decay=0.9, state_sharding=fully_sharded)
     recipe = own.build(3)
@@ -405,58 +316,3 @@ def test_bfloat16_follows_float32_and_devices_agree():
     assert {x.dtype.name for x in kept} <= {"float32", "int32"}
     _, eight = trained(8, model=narrow)
     np.testing.assert_allclose(eight, half, rtol=0.02)
-
-
-def test_gradients_of_16_bits_are_summed_in_float32():
-    """Of a kernel products are rounded on each device, their sum is not; of a bias nothing is."""
-    x = jnp.asarray(np.random.default_rng(3).normal(size=(8, 6, 5, 4)), jnp.bfloat16)
-    for layer in (conv(3, 3, bias=True, dtype=jnp.bfloat16), dense(3, dtype=jnp.bfloat16)):
-        params = layer.init(jax.random.key(0), x)
-
-        def gradient(params, x, layer=layer):
-            def loss(params):
-                y = layer.clone(dtype=x.dtype).apply(params, x)
-                assert y.dtype == x.dtype
-                return jnp.sum(jnp.sin(y.astype(jnp.float32)))
-
-            return jax.grad(loss)(params)["params"]
-
-        shape = ",".join(map(str, params["params"]["kernel"].shape))
-        wide = jax.jit(gradient)(params, x.astype(jnp.float32))
-        mesh = mesh_of(8)
-        with jax.set_mesh(mesh):
-            found = jax.jit(gradient)(params, jax.device_put(x, split_by_batch(mesh)))
-            program = str(jax.make_jaxpr(gradient)(params, x))
-        assert re.search(rf"f32\[{shape}\] = psum", program), program
-        for name in ("kernel", "bias"):
-            assert found[name].dtype == jnp.float32
-            bound = 0.02 * np.abs(wide[name]).max()
-            np.testing.assert_allclose(found[name], wide[name], atol=bound)
-
-
-def test_a_trace_of_chosen_steps(tmp_path):
-    """Files are there for the steps that were asked for, and the trace ends with the run."""
-    lines, calls = [], []
-
-    def step(*arguments):
-        calls.append(arguments)
-        return jnp.zeros(())
-
-    traced = TracedStep(step, 0, (2, 3), tmp_path / "profile", lines.append)
-    traced("state", "batch")
-    assert not (tmp_path / "profile").exists()
-    traced("state", "batch")
-    assert not lines
-    traced("state", "batch")
-    assert "up to step 3" in lines[0] and list((tmp_path / "profile").rglob("*.xplane.pb"))
-    traced("state", "batch")
-    traced.close()
-    assert len(lines) == 1 and calls == [("state", "batch")] * 4
-    cut = TracedStep(step, 4, (5, 9), tmp_path / "cut", lines.append)
-    cut()
-    cut.close()
-    assert "up to step 5" in lines[1] and list((tmp_path / "cut").rglob("*.xplane.pb"))
-    TracedStep(step, 5, (5, 9), tmp_path / "late", lines.append)()
-    assert "step 5 is done already" in lines[2] and not (tmp_path / "late").exists()
-    with pytest.raises(InputError, match=r"profile is \(3, 99\): .* from 1 to 10"):
-        Experiment(steps=10, profile=(3, 99))

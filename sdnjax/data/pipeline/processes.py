@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from sdnjax.data.data_settings import Data
-from sdnjax.data.pipeline.reader import Head, read_into, receive, send
+from sdnjax.data.pipeline.messages import Head, read_into, receive, send
 from sdnjax.data.reading.source import Failures, Source
 from sdnjax.errors import InputError, RunError
 

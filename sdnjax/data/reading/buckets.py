@@ -12,11 +12,9 @@ errors are untested.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -25,7 +23,7 @@ from tqdm import tqdm
 from sdnjax.data.cache import default_cache
 from sdnjax.data.locks import locked
 from sdnjax.data.reading.prepared import COMPLETE
-from sdnjax.errors import InputError
+from sdnjax.errors import InputError, as_one_line
 from sdnjax.places import place
 
 # Holds the `dataset_info.json` of the copy that is under way: what is there of another one
@@ -50,7 +48,7 @@ def mirror(url: str) -> Path:
 
 def has(url: str, relative: PurePath) -> bool:
     """Whether the bucket holds the complete data set `relative`."""
-    with _one_line(url):
+    with as_one_line(url):
         return (_remote(url, relative) / COMPLETE).exists()
 
 
@@ -60,7 +58,7 @@ def upload(url: str, relative: PurePath, *, progress: bool = False) -> None:
     Raises: InputError if the bucket cannot be written.
     """
     local, remote = mirror(url) / relative, _remote(url, relative)
-    with _one_line(url):
+    with as_one_line(url):
         remote.mkdir(parents=True, exist_ok=True)
         _copy_all(_files(local), _from_path(local), remote, "uploading", progress)
 
@@ -73,7 +71,7 @@ def download(url: str, relative: PurePath, *, progress: bool = True) -> None:
     Raises: InputError if the bucket cannot be read.
     """
     local, remote = mirror(url) / relative, _remote(url, relative)
-    with _one_line(url):
+    with as_one_line(url):
         local.parent.mkdir(parents=True, exist_ok=True)
         with locked(local.parent / f".{local.name}.lock"):
             newest = (remote / COMPLETE).read_bytes()
@@ -136,15 +134,3 @@ def _from_path(path: str | Path) -> Any:
         from sdnjax.data import tf_setup  # noqa: F401, PLC0415  (epath imports TensorFlow)
 
     return epath.Path(path)
-
-
-@contextlib.contextmanager
-def _one_line(url: str) -> Iterator[None]:
-    """What goes wrong with a bucket is of many types; each becomes one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{url}: {reason}") from error
