@@ -91,7 +91,7 @@ def test_training_without_tensorflow_says_what_to_install():
 
 
 def test_no_module_imports_itself_by_way_of_others(request):
-    """Imports inside functions and for types count: a circle that is hidden is one to its readers."""
+    """Imports inside functions and for types count: a hidden circle is one for its readers too."""
     root = request.config.rootpath
     files = {
         ".".join(p.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): p

@@ -36,7 +36,7 @@ from sdnjax.data.sources import open_source
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.inference.predictor import Predictor
-from sdnjax.places import place
+from sdnjax.places import in_bucket, place
 from sdnjax.recipe import Recipe
 from sdnjax.settings import to_dict
 from sdnjax.training.best import Best, history, score, waited
@@ -77,6 +77,8 @@ def train(
     Raises: `Stopped` if `stop` was asked before there was anything to save.
     """
     first = jax.process_index() == 0
+    if experiment.profile is not None and in_bucket(workdir):
+        raise InputError(f"profile: a trace is written to disks, and {workdir} is in a bucket")
     agree(_facts(experiment.resolved(), resume=resume, overwrite=overwrite))
     with held(workdir) if first else contextlib.nullcontext():
         check_shared(workdir)

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
+from sdnjax.commands.train import train
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
 from sdnjax.training.profiling import TracedStep
@@ -34,3 +35,5 @@ def test_a_trace_of_chosen_steps(tmp_path):
     assert "step 5 is done already" in lines[2] and not (tmp_path / "late").exists()
     with pytest.raises(InputError, match=r"profile is \(3, 99\): .* from 1 to 10"):
         Experiment(steps=10, profile=(3, 99))
+    with pytest.raises(InputError, match="profile: a trace is written to disks"):
+        train(Experiment(profile=(1, 2)), "s3://bucket/run")
