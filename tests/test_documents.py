@@ -16,6 +16,7 @@ from benchmarks import plans
 from sdnjax.commands.export import export_network
 from sdnjax.data import label_space
 from sdnjax.errors import InputError
+from sdnjax.models import MODELS
 from sdnjax.visualize import save_png
 from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
 from tests.commands.loaded import named, picture, seen, trained
@@ -229,3 +230,10 @@ def test_the_notebook_runs_cell_by_cell(request, run, tmp_path):
     assert [type(x).__name__ for x in shown] == [
         *("Trained", "Result", "Image", "NoneType", "Image", "NoneType")
     ]
+
+
+def test_the_readme_counts_the_networks(request):
+    text = (request.config.rootpath / "README.md").read_text()
+    assert f"{len(MODELS)} by name" in text
+    table = (request.config.rootpath / "docs/networks.md").read_text()
+    assert [name for name in MODELS if f"| `{name}` |" not in table] == []
