@@ -1,5 +1,6 @@
 """Settings that every test shares: CPU, eight virtual devices, no silent promotion."""
 
+import importlib.util
 import os
 import signal
 
@@ -19,6 +20,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+
+def pytest_configure(config):
+    """Before there are workers: mmengine imports yapf, whose first import in a home writes its
+    grammar into the cache of the user, and a second process can read it half written."""
+    if not hasattr(config, "workerinput") and importlib.util.find_spec("yapf"):
+        importlib.import_module("yapf")
 
 
 @pytest.fixture
