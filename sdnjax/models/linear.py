@@ -95,10 +95,10 @@ def _with_wide_gradient(product: Product, x: jax.Array, kernel: jax.Array) -> ja
     def backward(residuals: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         x, kernel = residuals
         narrow = kernel.astype(x.dtype)
-        (dx,) = jax.linear_transpose(lambda x: product(x, narrow), x)(dy)
+        (dx,) = jax.vjp(lambda x: product(x, narrow), x)[1](dy)
 
         def of_rows(x: jax.Array, dy: jax.Array) -> jax.Array:
-            (d_kernel,) = jax.linear_transpose(lambda kernel: product(x, kernel), narrow)(dy)
+            (d_kernel,) = jax.vjp(lambda kernel: product(x, kernel), narrow)[1](dy)
             return d_kernel.astype(kernel.dtype)
 
         return dx, _summed_over_devices(of_rows, x, dy)
