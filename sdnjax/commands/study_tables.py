@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def write_study(study: Study, folder: Path, results: Results, *, jobs: int) -> P
         "study": study.name,
         "file": study.code and study.code.name,
         **provenance(),
+        # Tables are for others, to whom this machine's folders say nothing.
+        "command": [_without_folders(word) for word in sys.argv],
         "hardware": hardware(),
         "jobs": jobs,
         "baseline": study.baseline,
@@ -68,6 +71,13 @@ def write_study(study: Study, folder: Path, results: Results, *, jobs: int) -> P
         picture = intervals_picture(others, differences, f"minus {study.baseline}, in points")
         save_png(path.with_suffix(".png"), picture)
     return tables
+
+
+def _without_folders(word: str) -> str:
+    """`…/camvid` for an absolute path."""
+    option, sign, value = word.rpartition("=")
+    path = Path(value)
+    return f"{option}{sign}…/{path.name}" if path.is_absolute() else word
 
 
 def hardware() -> dict[str, Any]:

@@ -107,8 +107,10 @@ class Told(Here):
         return self
 
 
-def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, camvid):
+def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, camvid, monkeypatch):
     study, folder, lines = on(camvid), tmp_path / "made", []
+    words = ["study.py", "tiny.py", "--data.dir", "/mnt/of mine/camvid", "--seeds", "0,1"]
+    monkeypatch.setattr("sys.argv", [*words, "--init_from=/home/me/run"])
     first = Told(study, folder, fails={("sdc", 0)})
     assert not run_study(study, folder, first, report=lines.append)
     # Seed by seed: the first one can be compared when the second has not begun.
@@ -116,6 +118,9 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, camvid):
     assert "sdc, seed 0: status 1: error: the disk is full" in lines
     found = json.loads((tmp_path / "made.json").read_text())
     assert found["missing"] == ["sdc 0"]
+    # The table is for others.
+    words[3] = "…/camvid"
+    assert found["command"] == [*words, "--init_from=…/run"]
     second = Told(study, folder)
     assert run_study(study, folder, second, report=lines.append)
     assert second.started == [("sdc", 0)]
