@@ -10,12 +10,13 @@ PARALLEL = -n $(WORKERS) --dist loadfile
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test test-slow test-compile plan-environment lint format clean
+.PHONY: help demo test test-slow test-wheel test-compile plan-environment lint format clean
 
 help:
 	@echo "make demo       train FCN-R18 with and without SDN on shapes, compare (minutes)"
 	@echo "make test       lint and the default tests"
 	@echo "make test-slow  every test, the slow ones included"
+	@echo "make test-wheel  build the wheel and use it in an empty folder"
 	@echo "make test-compile  compile for H100s and TPUs that are only described (downloads over 1.3 GB)"
 	@echo "make plan-environment  the same environment, for plan.py"
 	@echo "make lint       ruff and mypy, check only"
@@ -42,6 +43,16 @@ test: lint
 test-slow: lint
 	XLA_FLAGS=--xla_backend_optimization_level=3 $(RUN) -m pytest $(PARALLEL)
 
+# In a new environment and an empty folder, as its user has it.
+WHEEL = .venv-wheel
+
+test-wheel:
+	rm -rf dist build $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/python -m pip --disable-pip-version-check -q wheel --no-deps -w dist .
+	$(WHEEL)/bin/python -m pip --disable-pip-version-check -q install dist/*.whl
+	$(WHEEL)/bin/python tests/use_wheel.py dist/*.whl
+
 # An environment of its own: with the CUDA plugin in it, JAX complains where there is no GPU.
 COMPILE = .venv-compile
 
@@ -65,4 +76,4 @@ format: $(VENV)/.made-$(EXTRAS)
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(COMPILE) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(COMPILE) $(WHEEL) build dist .pytest_cache .ruff_cache
