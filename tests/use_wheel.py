@@ -34,7 +34,7 @@ import sdnjax
 network = sdnjax.load("runs/shapes_fcn_r18_sdn")
 result = network("street.png")
 assert result.labels.shape == (40, 56), result.labels.shape
-result.overlay.save("overlay.png")
+result.overlay().save("overlay.png")
 network.save_pretrained("saved")
 again = sdnjax.load("saved")("street.png")
 assert (again.labels == result.labels).all()
