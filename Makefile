@@ -13,7 +13,7 @@ RUN = $(VENV)/bin/python
 .PHONY: help demo test test-slow test-wheel test-compile plan-environment lint format clean
 
 help:
-	@echo "make demo       train FCN-R18 with and without SDN on shapes, compare (minutes)"
+	@echo "make demo       train a network with and without SDN on generated scenes, compare (minutes)"
 	@echo "make test       lint and the default tests"
 	@echo "make test-slow  every test, the slow ones included"
 	@echo "make test-wheel  build the wheel and use it in an empty folder"

@@ -2,9 +2,8 @@
 
     python train.py configs/shapes_fcn_r18_sdn.py
 
-The data set is generated on first use. With `shapes_fcn_r18.py` the two halves of
-`make demo`; they differ in the neck's operator and the name. A demonstration, not a result
-of the paper.
+The data set is generated on first use. `shapes_fcn_r18.py` differs from it in the neck's operator
+and the name alone. A demonstration, not a result of the paper.
 """
 
 from sdnjax.data.data_settings import Data

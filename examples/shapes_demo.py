@@ -1,108 +1,74 @@
-"""Train FCN-R18 with and without SDN on `shapes` and compare them, in a few minutes on a CPU.
+"""A small study on generated scenes, in a few minutes on a CPU: does SDN help, by more than chance?
 
     make demo
 
-Both networks see the same batches for the same number of steps. Prints one table and writes
-`runs/demo/comparison.png`: image, truth, both predictions, both error maps.
+Trains SemanticFPN on ResNet-18 without a neck, with convolutions in SDN's place, and with SDN,
+three times each, as `study.py configs/studies/shapes_operators.py` does with more operators and
+seeds. It prints the study's tables and what they allow one to say, and writes
+`runs/demo/comparison.png`: image, truth, predictions, and where they err. Called again it goes on
+where it was stopped.
 """
 
 import argparse
 import dataclasses
 import json
-import statistics
+import os
+import subprocess
 import sys
-import time
 from pathlib import Path
-
-import jax
-import jax.numpy as jnp
+from typing import Any
 
 from sdnjax.commands.command_line import run
-from sdnjax.commands.train import train
-from sdnjax.commands.trained import Trained, count_parameters, load_network
-from sdnjax.config_file import load_config
-from sdnjax.data.pipeline.batches import train_batches
+from sdnjax.commands.trained import Trained, load_network
 from sdnjax.data.sources import open_source
-from sdnjax.experiment import Experiment
-from sdnjax.training.metrics_log import read_metrics
-from sdnjax.training.sharding import data_mesh, to_global
 from sdnjax.visualize import colorize, error_map, legend, panel, save_png
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-NAMES = {"without SDN": "shapes_fcn_r18", "with SDN": "shapes_fcn_r18_sdn"}
+ROOT = Path(__file__).parents[1]
+VARIANTS = {"none": "no neck", "conv": "3×3 convolutions", "sdc": "SDN"}
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, help="of each training [the configuration's]")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="[runs/demo]")
+    parser.add_argument("--steps", type=int, default=200, help="of each training [%(default)s]")
+    parser.add_argument("--seeds", default="0,1,2", help="[%(default)s]")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="[%(default)s]")
     arguments = parser.parse_args()
-
-    networks, scores = {}, {}
-    for title, name in NAMES.items():
-        experiment = load_config(CONFIGS / f"{name}.py", Experiment)
-        if arguments.steps:
-            experiment = dataclasses.replace(experiment, steps=arguments.steps)
-        workdir = arguments.out / name
-        state = train(experiment, workdir, overwrite=True)
-        if int(state.step) < experiment.steps:
-            raise KeyboardInterrupt
-        networks[title] = load_network(workdir)
-        scores[title] = read_metrics(workdir)[-1]["val"]
-
-    seconds = time_per_step(networks)
-    print("\n" + table(networks, scores, seconds))
-    comparison(networks, arguments.out)
-    (arguments.out / "results.json").write_text(
-        json.dumps({"seconds_per_step": seconds, "validation": scores}, indent=1) + "\n"
-    )
-    print(f"pictures: {arguments.out / 'comparison.png'}, {arguments.out / 'legend.png'}")
-
-
-def time_per_step(networks: dict[str, Trained], rounds: int = 9) -> dict[str, float]:
-    """Median seconds of a train step of each network, their steps taking turns."""
-    ready = {}
-    for title, network in networks.items():
-        e, recipe = network.experiment, network.experiment.build(len(network.classes))
-        mesh = data_mesh(e.batch_size)
-        step = recipe.compiled_step(mesh)
-        own = jax.tree.map(jnp.copy, network.variables)  # the step takes its state's memory
-        state = recipe.init_state(own)
-        with train_batches(e.data, seed=1, batch_size=e.batch_size) as batches:
-            batch = to_global(next(batches), mesh)
-        ready[title] = [step, step(state, batch)[0], batch]
-    times: dict[str, list[float]] = {title: [] for title in ready}
-    for _ in range(rounds):
-        for title, (step, state, batch) in ready.items():
-            begin = time.perf_counter()
-            ready[title][1] = jax.block_until_ready(step(state, batch)[0])
-            times[title].append(time.perf_counter() - begin)
-    return {title: statistics.median(t) for title, t in times.items()}
-
-
-def table(networks: dict, scores: dict, seconds: dict) -> str:
-    """One row per network and the difference between them."""
-    columns = ("mIoU", "F 1 px", "F 3 px", "parameters", "time per step")
-    values = {
-        title: (
-            100 * scores[title]["mIoU"],
-            100 * scores[title]["boundary_f"]["1px"],
-            100 * scores[title]["boundary_f"]["3px"],
-            count_parameters(network.variables["params"]) / 1e6,
-            1e3 * seconds[title],
-        )
-        for title, network in networks.items()
+    out = arguments.out
+    study = ROOT / "configs" / "studies" / "shapes_operators.py"
+    command = [sys.executable, str(ROOT / "study.py"), str(study), "--workdir", str(out)]
+    command += ["--variants", ",".join(VARIANTS), "--seeds", arguments.seeds]
+    command += ["--steps", str(arguments.steps), "--jobs", str(min(2, os.cpu_count() or 1))]
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        return status
+    found = json.loads(out.with_name(f"{out.name}.json").read_text())
+    print("\n".join(conclusions(found)))
+    first = arguments.seeds.split(",")[0]
+    networks = {
+        title: load_network(out / variant / f"seed{first}") for variant, title in VARIANTS.items()
     }
-    formats = ("{:.2f}", "{:.2f}", "{:.2f}", "{:.2f} M", "{:.0f} ms")
-    lines = [f"{'FCN-R18':<12}" + "".join(f"{c:>16}" for c in columns)]
-    for title, row in values.items():
-        cells = [f.format(v) for f, v in zip(formats, row, strict=True)]
-        lines.append(f"{title:<12}" + "".join(f"{c:>16}" for c in cells))
-    before, after = values.values()
-    gain = [f"{b - a:+.2f}" for a, b in zip(before[:3], after[:3], strict=True)]
-    cost = [f"× {b / a:.2f}" for a, b in zip(before[3:], after[3:], strict=True)]
-    lines.append(f"{'difference':<12}" + "".join(f"{c:>16}" for c in [*gain, *cost]))
-    return "\n".join(lines)
+    comparison(networks, out)
+    print(f"pictures of seed {first}: {out / 'comparison.png'}, {out / 'legend.png'}")
+    return 0
+
+
+def conclusions(found: dict[str, Any]) -> list[str]:
+    """For each variant and score whether the interval of its difference leaves 0 out."""
+    lines = []
+    for variant, title in VARIANTS.items():
+        if variant == found["baseline"]:
+            continue
+        for metric in ("mIoU", "boundary_f.1px", "boundary_f.3px"):
+            entry = found["variants"][variant]["metrics"][metric]
+            difference, half = entry["difference"], entry["half_width"]
+            if half is None:
+                lines.append(f"{title}, {metric}: one seed, {difference:+.2f}, says nothing")
+                continue
+            says = "no difference can be seen at this size"
+            if abs(difference) > half:
+                says = "better" if difference > 0 else "worse"
+            lines.append(f"{title}, {metric}: {difference:+.2f} ± {half:.2f}: {says}")
+    return lines
 
 
 def comparison(networks: dict[str, Trained], out: Path, scenes: int = 5) -> None:
@@ -121,7 +87,7 @@ def comparison(networks: dict[str, Trained], out: Path, scenes: int = 5) -> None
         for i, (example, label) in enumerate(zip(examples, labels, strict=True)):
             rows[i].append(colorize(label, palette))
             errors[i].append(error_map(example.label, label))
-    titles = ["image", "truth", *networks, *(f"errors {title}" for title in networks)]
+    titles = ["image", "truth", *networks, *(f"errors, {title}" for title in networks)]
     sheet = panel([row + error for row, error in zip(rows, errors, strict=True)], titles, scale=2)
     save_png(out / "comparison.png", sheet)
     save_png(out / "legend.png", legend(first.classes, palette))

@@ -211,11 +211,11 @@ def test_the_saved_model_is_the_network(request, run, tmp_path):
 
 
 def test_the_notebook_runs_cell_by_cell(request, run, tmp_path):
-    (tmp_path / "runs" / "demo").mkdir()
+    (tmp_path / "runs" / "demo" / "sdc").mkdir(parents=True)
     space = label_space("shapes")
     network = trained(run.experiment, space.num_classes)
     network = dataclasses.replace(network, classes=space.classes, palette=space.palette)
-    network.save_pretrained("runs/demo/shapes_fcn_r18_sdn")
+    network.save_pretrained("runs/demo/sdc/seed0")
     notebook = json.loads((request.config.rootpath / "examples" / "predict.ipynb").read_text())
     namespace, shown = {}, []
     for cell in notebook["cells"]:
