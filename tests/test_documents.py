@@ -237,3 +237,21 @@ def test_the_readme_counts_the_networks(request):
     assert f"{len(MODELS)} by name" in text
     table = (request.config.rootpath / "docs/networks.md").read_text()
     assert [name for name in MODELS if f"| `{name}` |" not in table] == []
+
+
+def test_the_readme_has_the_numbers_of_the_study(request):
+    """Every row of its table, from the study's results."""
+    root = request.config.rootpath
+    found = json.loads((root / "studies" / "camvid_operators.json").read_text())
+    assert found["missing"] == []
+    text = (root / "README.md").read_text()
+    for variant, row in found["variants"].items():
+        if variant == found["baseline"]:
+            cells = [f"{row['metrics'][m]['mean']:.2f}" for m in STUDIED]
+        else:
+            differences = [row["metrics"][m] for m in STUDIED]
+            cells = [f"{d['difference']:+.2f} ± {d['half_width']:.2f}" for d in differences]
+        assert f"| `{variant}` | {' | '.join(cells)} |" in text
+
+
+STUDIED = ("mIoU", "boundary_f.1px", "boundary_f.3px", "error_inside.3px")
