@@ -9,22 +9,30 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 
+# Chromium reads commands from its descriptor 3 and writes answers to 4.
+_START = """
+import fcntl, os, sys
+read, write = (fcntl.fcntl(int(x), fcntl.F_DUPFD, 5) for x in sys.argv[1:3])
+os.dup2(read, 3)
+os.dup2(write, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
 
 class Browser:
-    """One page; `seen` are errors and what it loaded. Use it in a `with`."""
+    """One page, inside a `with`; `errors` are what went wrong, `loaded` what it asked for."""
 
     def __init__(self, profile):
         words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         words += [f"--user-data-dir={profile}", "--no-first-run", "--hide-scrollbars"]
         down, up = os.pipe(), os.pipe()
-        # Chromium reads commands from its descriptor 3 and writes answers to 4.
-        shell = f'exec "$0" "$@" 3<&{down[0]} 4>&{up[1]}'
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", shell, CHROMIUM, *words],
+            [sys.executable, "-c", _START, str(down[0]), str(up[1]), CHROMIUM, *words],
             pass_fds=(down[0], up[1]),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -34,13 +42,13 @@ class Browser:
         self._write, self._read = os.fdopen(down[1], "wb", 0), os.fdopen(up[0], "rb")
         self._numbers, self._session = itertools.count(1), None
         self.errors, self.loaded = [], []
+
+    def __enter__(self):
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-
-    def __enter__(self):
         return self
 
     def __exit__(self, *error):
@@ -74,7 +82,7 @@ class Browser:
         values = event.get("params", {})
         if event.get("method") == "Runtime.exceptionThrown":
             self.errors.append(values["exceptionDetails"]["exception"].get("description"))
-        elif event.get("method") == "Log.entryAdded":
+        elif event.get("method") == "Log.entryAdded" and values["entry"]["level"] == "error":
             self.errors.append(f"{values['entry']['text']} {values['entry'].get('url', '')}")
         elif event.get("method") == "Network.requestWillBeSent":
             self.loaded.append(values["request"]["url"])

@@ -69,7 +69,8 @@ def serve_networks(
     app = application(served, upload_limit=round(upload_limit * 1e6), names=[host])
     config = uvicorn.Config(
         app,
-        log_config=None,  # errors alone, with their tracebacks, on standard error
+        log_config=None,
+        log_level="critical",  # defects are printed by the application
         access_log=False,
         lifespan="off",
         http="h11",
@@ -80,11 +81,10 @@ def serve_networks(
     )
     try:
         uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:
+    finally:
         if busy.locked():  # Python would wait until the picture is segmented, which is for nobody
             print("interrupted", file=sys.stderr, flush=True)
             os._exit(130)
-        raise
 
 
 def require_serve() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,4 +197,5 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _defect(request: Request, error: Exception) -> Response:
     """The traceback goes to the server's terminal; it is nothing for a page."""
+    traceback.print_exception(error)
     return _error(500, "the server failed on this picture: its terminal says how")
