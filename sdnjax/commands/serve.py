@@ -56,11 +56,11 @@ def serve_networks(
     served = as_served(networks, busy)
     listening = _listen(host, port)
     address, port = listening.getsockname()[:2]
-    loopback = ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    shown = socket.gethostname() if ipaddress.ip_address(address).is_unspecified else host
+    where = ipaddress.ip_address(address)
+    shown = socket.gethostname() if where.is_unspecified else host
     shown = f"[{shown}]" if ":" in shown else shown
     report(f"{' and '.join(networks)} at http://{shown}:{port}/ (Ctrl-C ends)")
-    if not loopback:
+    if not where.is_loopback:
         report(
             f"WARNING: {host} is reachable from other machines: whoever reaches port {port} there "
             "may send pictures, without a password and unencrypted"
@@ -77,6 +77,7 @@ def serve_networks(
         loop="asyncio",
         ws="none",
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
     try:

@@ -1,14 +1,17 @@
 """Networks that are functions, and an answer read back."""
 
+import contextlib
 import io
 import json
+import threading
 
 import numpy as np
+import uvicorn
 from PIL import Image
 
 from sdnjax.data.reading.images import decode_image
 from sdnjax.serve.answer import Segmented
-from sdnjax.serve.app import Network
+from sdnjax.serve.app import Network, application
 
 CLASSES = ("road", "<b>sky</b>", "tree & bush")
 PALETTE = ((128, 64, 128), (70, 130, 180), (0, 128, 0))
@@ -58,3 +61,22 @@ def png(picture):
 
 def noise(size=(20, 30), seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+@contextlib.contextmanager
+def served(*networks, upload_limit=10**5):
+    """A server of networks for as long as the `with` lasts: its address."""
+    app = application(networks, upload_limit=upload_limit)
+    config = uvicorn.Config(
+        app, port=0, log_config=None, log_level="critical", lifespan="off", loop="asyncio"
+    )
+    config.load()
+    listening = config.bind_socket()
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(60)

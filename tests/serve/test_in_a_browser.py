@@ -1,6 +1,5 @@
 """The page in Chromium, where there is one: a picture is dropped, pointed at and compared."""
 
-import contextlib
 import threading
 import time
 
@@ -10,11 +9,8 @@ from PIL import Image
 
 pytest.importorskip("starlette")
 
-import uvicorn
-
-from sdnjax.serve.app import application
 from tests.browser import CHROMIUM, Browser
-from tests.serve.made import CLASSES, PALETTE, network
+from tests.serve.made import CLASSES, PALETTE, network, served
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 GREY = 100
@@ -30,22 +26,6 @@ def browser(tmp_path_factory):
 def address():
     with served(network(), network("second, of a name that is rather long", 1)) as address:
         yield address
-
-
-@contextlib.contextmanager
-def served(*networks):
-    app = application(networks, upload_limit=10**5)
-    config = uvicorn.Config(
-        app, port=0, log_config=None, log_level="critical", lifespan="off", loop="asyncio"
-    )
-    config.load()
-    listening = config.bind_socket()
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(60)
 
 
 @pytest.fixture
@@ -115,6 +95,11 @@ def test_a_reader_drops_a_picture_and_points_at_it(page):
     assert page.value("document.querySelector('#place').textContent") == "column 29, row 19"
     assert rows(page, "#points")[0] == [[SKY, "90 %"], [TREE, "10 %"], [ROAD, "< 1 %"]]
     assert rows(page, "#legends")[1] == [[SKY, "50 %"], [TREE, "50 %"]]
+    page.value("document.querySelector('#zoom').value = 8")
+    page.value("document.querySelector('#zoom').dispatchEvent(new Event('change'))")
+    assert page.value("document.querySelector('#canvas').offsetWidth") == 8 * 30
+    page.move(*page.middle("#canvas", 4.5 / 30, 7.5 / 20))
+    assert page.value("document.querySelector('#place').textContent") == "column 4, row 7"
     assert page.errors == []
     own = page.value("location.origin")
     assert len(page.loaded) == 6 and all(url.startswith(own) for url in page.loaded)
