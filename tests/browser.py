@@ -41,7 +41,7 @@ class Browser:
         os.close(up[1])
         self._write, self._read = os.fdopen(down[1], "wb", 0), os.fdopen(up[0], "rb")
         self._numbers, self._session = itertools.count(1), None
-        self.errors, self.loaded = [], []
+        self.errors, self.loaded, self._complete = [], [], set()
 
     def __enter__(self):
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -49,6 +49,7 @@ class Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
         return self
 
     def __exit__(self, *error):
@@ -86,6 +87,8 @@ class Browser:
             self.errors.append(f"{values['entry']['text']} {values['entry'].get('url', '')}")
         elif event.get("method") == "Network.requestWillBeSent":
             self.loaded.append(values["request"]["url"])
+        elif event.get("method") == "Page.lifecycleEvent" and values["name"] == "load":
+            self._complete.add(values["loaderId"])
 
     def screen(self, width, height, *, dark=False, phone=False, sharpness=1):
         """Size in CSS pixels, colours, and whether it is a phone's."""
@@ -97,8 +100,9 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, url):
-        self.call("Page.navigate", url=url)
-        self.wait("document.readyState == 'complete'")
+        loader = self.call("Page.navigate", url=url)["loaderId"]
+        while loader not in self._complete:
+            self._note(self._next())
 
     def value(self, expression):
         """What an expression of JavaScript comes to."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 import sdnjax
+from sdnjax.commands.compilation_cache import keep_compiled_functions
 from sdnjax.commands.report import write_report
 from sdnjax.commands.serve import as_served
 from sdnjax.commands.workdir import load_experiment
@@ -25,7 +26,7 @@ from tests.serve.made import served
 
 def of_serve(runs, folder, browser):
     """A scene as two networks see it, the pointer near a boundary."""
-    picture, _ = render_scene(1, 3, size=(240, 360))
+    picture, _ = render_scene(1, 3, size=(288, 384))
     Image.fromarray(picture).save(folder / "scene.png")
     networks = {Path(run).name: sdnjax.load(run) for run in runs}
     functions = as_served(networks, threading.Lock())
@@ -51,6 +52,7 @@ def of_report(runs, folder, browser):
 
 
 def main(kind, out, *runs):
+    keep_compiled_functions()
     with tempfile.TemporaryDirectory() as made, Browser(f"{made}/profile") as browser:
         content = {"serve": of_serve, "report": of_report}[kind](runs, Path(made), browser)
     # 256 colours are enough for a document, and a third of the bytes.
