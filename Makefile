@@ -31,7 +31,7 @@ $(VENV)/.made: setup.cfg setup.py pyproject.toml
 	touch $@
 
 $(VENV)/.made-$(EXTRAS): $(VENV)/.made
-	$(PIP) install -e '.[train,$(EXTRAS)]'
+	$(PIP) install -e '.[train,serve,$(EXTRAS)]'
 	touch $@
 
 demo: $(VENV)/.made

@@ -10,6 +10,7 @@
     sdnjax figures VERB …          figures of networks and data
     sdnjax export RUN FILE         a network as one file of StableHLO
     sdnjax report RUN [RUN …]      one HTML page about runs
+    sdnjax serve RUN [OTHER_RUN]   a page to try networks on one's own pictures
     sdnjax study STUDY             variants and seeds, compared in pairs
     sdnjax plan CONFIG             what a recipe needs on machines that one does not have
     sdnjax segfix, sdnjax inverse-form    boundary companions
@@ -27,7 +28,7 @@ from sdnjax.errors import unknown
 
 _SCRIPTS = (
     *("train", "eval", "predict", "check", "convert", "export", "figures", "report"),
-    *("study", "plan"),
+    *("serve", "study", "plan"),
 )
 COMMANDS = {
     **{name: f"sdnjax.scripts.{name}" for name in _SCRIPTS},

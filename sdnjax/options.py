@@ -25,7 +25,7 @@ from sdnjax.settings import (
 T = TypeVar("T")
 
 
-_SCRIPTS = "train|eval|predict|check|convert|figures|plan|export|report|study"
+_SCRIPTS = "train|eval|predict|check|convert|figures|plan|export|report|serve|study"
 
 
 def as_called(text: str) -> str:

@@ -137,6 +137,22 @@ def test_the_commands_of_the_page_on_reports_run_as_printed(request, tmp_path, m
     assert (tmp_path / "comparison.html").is_file()
 
 
+def test_the_commands_of_the_page_on_serving_run_as_printed(request, run, monkeypatch, call):
+    """Up to where the server would wait."""
+    pytest.importorskip("starlette")
+    served = []
+    monkeypatch.setattr(
+        "sdnjax.scripts.serve.serve_networks",
+        lambda networks, **how: served.append(([*networks], how["host"], how["port"])),
+    )
+    run.save_pretrained("runs/camvid_fcn_r18")
+    page = (request.config.rootpath / "docs/serve.md").read_text()
+    for command in re.findall(r"^    python (serve\.py .*)$", page, re.MULTILINE):
+        assert call(*command.split()) == (0, "", "")
+    names = ["camvid_fcn_r18", "camvid_fcn_r18_sdn"]
+    assert served == [(names[1:], "127.0.0.1", 8000), (names, "127.0.0.1", 8080)]
+
+
 PLANS = re.compile(r"^    python (plan\.py .*)$", re.MULTILINE)
 
 

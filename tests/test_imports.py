@@ -16,7 +16,7 @@ import pytest
         "sdnjax.experiment, sdnjax.inference.scoring, sdnjax.training.loop",
         "sdnjax.commands.predict, sdnjax.commands.trained, sdnjax.commands.export",
         "sdnjax.commands.convert, sdnjax.commands.compare",
-        "sdnjax.commands.plan, sdnjax.commands.report",
+        "sdnjax.commands.plan, sdnjax.commands.report, sdnjax.commands.serve",
     ],
 )
 def test_no_tensorflow_and_no_pytorch(modules):
@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "inference": {"metrics", "models", "ops"},
     "convert": {"models", "ops"},
     "report": {"training"},
+    "serve": {"metrics", "visualize"},
     "planning": {"experiment", "models", "ops", "recipe", "training"},
 }
 

@@ -126,6 +126,7 @@ class Predictor:
                 donate_argnums=0,
             ),
             class_map=self._compiled("resampling", resampling.class_map),
+            likeliest=self._compiled("resampling", resampling.likeliest, static_argnums=(1, 2)),
             place=lambda inputs: jax.device_put(inputs, self._by_image),
         )
 
@@ -198,13 +199,46 @@ class Predictor:
             for (total, own), picture in zip(found, pictures, strict=True)
         ]
 
+    def likeliest(
+        self,
+        variables: Any,
+        pictures: Sequence[np.ndarray],
+        extras: Extras = (),
+        *,
+        count: int,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`labels`, and uint16 `[H, W, 2, count]`: the likeliest classes of each pixel in falling
+        order, and their probabilities in whole percent, before any `protocol.finish`.
+
+        There are K where K is less than `count`. Without a `finish` probabilities never leave the
+        device, so memory does not grow with K.
+        """
+        if self._protocol.finish is None:
+            found = self._gathered(
+                variables,
+                pictures,
+                extras,
+                lambda total: self._run.likeliest(total, self._views, count),
+            )
+            narrow = np.uint8 if self._classes is not None and self._classes <= 256 else np.int32
+            return [(x[..., 0, 0].astype(narrow), x) for x in found]
+        both = self.both(variables, pictures, extras)
+        return [
+            (labels, np.asarray(resampling.likeliest(jnp.asarray(own), 1.0, count)))
+            for labels, own in both
+        ]
+
     def _means(
         self, variables: Any, pictures: Sequence[np.ndarray], extras: Extras
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """The sums of probabilities over scales and mirrors, and their means."""
-        views = np.float32(len(self._protocol.scales) * (1 + self._protocol.flip))
         found = self._gathered(variables, pictures, extras, lambda total: total)
-        return [(total, total / views) for total in found]
+        return [(total, total / np.float32(self._views)) for total in found]
+
+    @property
+    def _views(self) -> int:
+        """How many probabilities are averaged: scales, mirrored or not."""
+        return len(self._protocol.scales) * (1 + self._protocol.flip)
 
     def check(self, variables: Any, size: tuple[int, int]) -> None:
         """Traces the network for a picture `[H, W]` at every scale; nothing is compiled.

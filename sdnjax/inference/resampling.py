@@ -236,6 +236,14 @@ def class_map(total: jax.Array) -> jax.Array:
     return classes.astype(jnp.uint8 if total.shape[-1] <= 256 else jnp.int32)
 
 
+def likeliest(total: jax.Array, views: float, count: int) -> jax.Array:
+    """`[…, K]`, sums of `views` probabilities → uint16 `[…, 2, count]`: the classes of the largest
+    values, the largest first and of equal ones the first, and their means in whole percent."""
+    values, classes = lax.top_k(total, min(count, total.shape[-1]))
+    percent = jnp.rint(100 / views * values)
+    return jnp.stack([classes.astype(jnp.uint16), percent.astype(jnp.uint16)], axis=-2)
+
+
 # Probabilities take 4·K bytes a pixel, more than anything else, and only their largest is wanted.
 # So output is made in strips, which leave the device as class maps.
 _STRIP_ROWS = 128  # most rows of a strip

@@ -37,6 +37,7 @@ class Compiled(NamedTuple):
     add_window: Callable[..., jax.Array]
     add_probabilities: Callable[..., jax.Array]
     class_map: Callable[..., jax.Array]
+    likeliest: Callable[..., jax.Array]
     place: Callable[..., dict[str, jax.Array]]  # arrays of the host → device
 
 

@@ -79,6 +79,26 @@ def test_probabilities_are_those_of_the_statement(case):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
+FINISH = {"finish": lambda probabilities, picture: probabilities.argmin(-1)}
+
+
+@pytest.mark.parametrize("how", [{}, {"scales": (0.5, 1.0), "flip": True}, FINISH])
+def test_the_likeliest_classes_are_those_of_the_probabilities(how):
+    predictor = predictor_of(Fake(5), **how)
+    x = picture(150, 40)  # two strips
+    (probabilities,) = predictor.probabilities({}, [x])
+    (labels,) = predictor.labels({}, [x])
+    ((found, likeliest),) = predictor.likeliest({}, [x], count=3)
+    np.testing.assert_array_equal(found, labels)
+    assert (found.dtype, likeliest.shape) == (np.uint8, (150, 40, 2, 3))
+    order = np.argsort(-probabilities, axis=-1, kind="stable")[..., :3]
+    np.testing.assert_array_equal(likeliest[..., 0, :], order)
+    percent = 100 * np.take_along_axis(probabilities, order, -1)
+    assert np.abs(likeliest[..., 1, :] - percent).max() <= 0.5001
+    ((_, everything),) = predictor.likeliest({}, [x], count=9)
+    assert everything.shape == (150, 40, 2, 5)
+
+
 def test_strips_and_rings_go_round_many_times():
     """An image many windows and strips high, with logits on a grid coarser than the image."""
     how = {"window": (16, 24), "stride": (11, 24), "scales": (0.7, 1.3), "flip": True}
