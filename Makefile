@@ -10,10 +10,11 @@ PARALLEL = -n $(WORKERS) --dist loadfile
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test test-slow test-compile plan-environment lint format clean
+.PHONY: help demo docs test test-slow test-compile plan-environment lint format clean
 
 help:
 	@echo "make demo       train FCN-R18 with and without SDN on shapes, compare (minutes)"
+	@echo "make docs       the documentation site, into site/"
 	@echo "make test       lint and the default tests"
 	@echo "make test-slow  every test, the slow ones included"
 	@echo "make test-compile  compile for H100s and TPUs that are only described (downloads over 1.3 GB)"
@@ -35,6 +36,15 @@ $(VENV)/.made-$(EXTRAS): $(VENV)/.made
 
 demo: $(VENV)/.made
 	$(RUN) examples/shapes_demo.py
+
+$(VENV)/.made-site: $(VENV)/.made
+	$(PIP) install -e '.[docs]'
+	touch $@
+
+# mkdocs.yml makes warnings errors; the one that is silenced is about MkDocs 2, which is not used.
+docs: $(VENV)/.made-site
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build -q
+	@echo "the documentation is in site/index.html"
 
 test: lint
 	$(RUN) -m pytest -m "not slow" $(PARALLEL)
@@ -65,4 +75,4 @@ format: $(VENV)/.made-$(EXTRAS)
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(COMPILE) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(COMPILE) .pytest_cache .ruff_cache site
