@@ -22,7 +22,9 @@ DOCUMENTS = [*PAGES, "README.md", "CHANGELOG.md"]
 MADE = {"readme.md", "changelog.md"}
 REFERENCE = re.compile(r"^::: (\S+)$", re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
-# A module's `__all__` is what it offers: all of it is in the reference.
+# A module's `__all__` is what it offers: all of it is in the reference, but for a function that
+# a static reader cannot tell from the module beside it.
+IN_PROSE = {"sdnjax.data.label_space"}
 OFFERED = (
     "",
     ".convert",
@@ -101,22 +103,29 @@ def test_links_are_seen():
 @pytest.mark.parametrize("name", references())
 def test_every_reference_is_a_public_object_that_explains_itself(name):
     module, _, attribute = name.rpartition(".")
-    owner = importlib.import_module(module)
-    value = getattr(owner, attribute)
+    owner, value = importlib.import_module(module), named(name)
     assert not any(part.startswith("_") for part in name.split("."))
     assert attribute in getattr(owner, "__all__", [attribute]), f"{module} does not offer it"
     if inspect.isclass(value) or inspect.isfunction(value):
         assert inspect.getdoc(value)
 
 
+def named(name):
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
 def test_all_that_is_offered_is_in_the_reference_once():
-    named = references()
-    assert len(named) == len(set(named))
+    # By identity: a function that has its module's name is listed by its home, `load.load`.
+    shown = [id(named(name)) for name in references()]
+    assert len(shown) == len(set(shown))
     for package in OFFERED:
         module = importlib.import_module(f"sdnjax{package}")
-        own = {name for name in module.__all__ if not name.startswith("_")}
-        own -= {name for name in own if inspect.ismodule(getattr(module, name))}
-        assert {f"{module.__name__}.{name}" for name in own} - set(named) == set()
+        for name in module.__all__:
+            value = getattr(module, name)
+            path = f"{module.__name__}.{name}"
+            left_out = name.startswith("_") or inspect.ismodule(value) or path in IN_PROSE
+            assert left_out or id(value) in shown, path
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +157,11 @@ def test_the_site_shows_what_pages_link_to_outside_their_folder(built):
 
 
 def test_the_reference_has_settings_with_their_help(built):
-    page = (built / "api/experiment.html").read_text()
-    assert "optimizer steps" in page
-    for name in references():
-        module = name.removeprefix("sdnjax.").partition(".")[0]
-        assert any(f'id="{name}"' in p.read_text() for p in (built / "api").glob("*.html")), module
+    pages = "".join(page.read_text() for page in (built / "api").glob("*.html"))
+    assert "optimizer steps" in pages
+    assert [name for name in references() if f'id="{name}"' not in pages] == []
+    # A module in the place of an object: both have one name, and the object is hidden by it.
+    assert "doc-symbol-heading doc-symbol-module" not in pages
 
 
 def test_the_site_loads_nothing_from_a_network(built):
