@@ -10,10 +10,11 @@ PARALLEL = -n $(WORKERS) --dist loadfile
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -q
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test test-slow test-wheel test-compile plan-environment lint format clean
+.PHONY: help demo docs test test-slow test-wheel test-compile plan-environment lint format clean
 
 help:
 	@echo "make demo       train a network with and without SDN on generated scenes, compare (minutes)"
+	@echo "make docs       the documentation site, into site/"
 	@echo "make test       lint and the default tests"
 	@echo "make test-slow  every test, the slow ones included"
 	@echo "make test-wheel  build the wheel and use it in an empty folder"
@@ -36,6 +37,15 @@ $(VENV)/.made-$(EXTRAS): $(VENV)/.made
 
 demo: $(VENV)/.made
 	$(RUN) examples/shapes_demo.py
+
+$(VENV)/.made-site: $(VENV)/.made
+	$(PIP) install -e '.[docs]'
+	touch $@
+
+# mkdocs.yml makes warnings errors; the one that is silenced is about MkDocs 2, which is not used.
+docs: $(VENV)/.made-site
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build -q
+	@echo "the documentation is in site/index.html"
 
 test: lint
 	$(RUN) -m pytest -m "not slow" $(PARALLEL)
@@ -76,4 +86,4 @@ format: $(VENV)/.made-$(EXTRAS)
 	$(VENV)/bin/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(COMPILE) $(WHEEL) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(COMPILE) $(WHEEL) build dist .pytest_cache .ruff_cache site

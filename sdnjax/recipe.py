@@ -122,8 +122,9 @@ class Recipe:
     def check(self) -> None:
         """Traces outputs and losses, on shapes alone: what does not fit says so before a run.
 
-        Raises: InputError for a loss that reads an output which the network does not have, or
-          a file that is not there.
+        Raises:
+          InputError: for a loss that reads an output which the network does not have, or a file
+            that is not there.
         """
         size = (1, *self.image_size)
         batch: Batch = {

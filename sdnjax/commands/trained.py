@@ -177,8 +177,8 @@ class Trained:
 
         Returns the address.
 
-        Raises: InputError if the model is something else than a network of sdnjax, or the hub
-          refuses.
+        Raises:
+          InputError: if the model is something else than a network of sdnjax, or the hub refuses.
         """
         return push(self, repo, private=private, message=message, token=token)
 

@@ -17,7 +17,25 @@ and prepared data sets need them.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sdnjax.data.data_settings import Data, dataset_of
+    from sdnjax.data.pipeline.augmentation import augment
+    from sdnjax.data.pipeline.batches import train_batches
+    from sdnjax.data.pipeline.in_order import evaluation_examples
+    from sdnjax.data.reading.examples import Example
+    from sdnjax.data.reading.images import picture_of, read_image
+    from sdnjax.data.reading.labels import read_label
+    from sdnjax.data.reading.source import Failures, Source, load_example
+    from sdnjax.data.sets import label_space
+    from sdnjax.data.sets.data_set import DataSet
+    from sdnjax.data.sets.items import Encoded, Pair
+    from sdnjax.data.sets.label_space import LabelSpace
+    from sdnjax.data.sets.mixing import mixed
+    from sdnjax.data.sets.scenes import render_scene
+    from sdnjax.data.sets.segfix import segfix_targets
+    from sdnjax.data.sources import label_space_of, open_source
 
 _HOME = {
     "Data": "data_settings",
@@ -43,7 +61,30 @@ _HOME = {
     "segfix_targets": "sets.segfix",
     "train_batches": "pipeline.batches",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = [
+    "Data",
+    "DataSet",
+    "Encoded",
+    "Example",
+    "Failures",
+    "LabelSpace",
+    "Pair",
+    "Source",
+    "augment",
+    "dataset_of",
+    "evaluation_examples",
+    "label_space",
+    "label_space_of",
+    "load_example",
+    "mixed",
+    "open_source",
+    "picture_of",
+    "read_image",
+    "read_label",
+    "render_scene",
+    "segfix_targets",
+    "train_batches",
+]
 
 
 def __getattr__(name: str) -> Any:

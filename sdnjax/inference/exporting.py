@@ -50,8 +50,9 @@ def segment_function(
         and 255, rounded to 256 levels, and what lies beyond is cut.
       probabilities: whether `probabilities`, float32 `[B, H, W, K]`, is a second output.
 
-    Raises: InputError, here for a protocol or a network that needs the host; the function, for
-      symbolic sizes, for a protocol that needs numbers.
+    Raises:
+      InputError: here for a protocol or a network that needs the host; the function, for symbolic
+        sizes, for a protocol that needs numbers.
     """
     extras = [name for name in inputs_of(network) if name != "picture"]
     if extras:

@@ -243,8 +243,9 @@ class Predictor:
     def check(self, variables: Any, size: tuple[int, int]) -> None:
         """Traces the network for a picture `[H, W]` at every scale; nothing is compiled.
 
-        Raises: InputError from the network, of a picture that it cannot take, and from
-          `protocol.finish`, if that has a `check()`, of what it lacks.
+        Raises:
+          InputError: from the network, of a picture that it cannot take, and from
+            `protocol.finish`, if that has a `check()`, of what it lacks.
         """
         check = getattr(self._protocol.finish, "check", None)
         if check is not None:

@@ -63,9 +63,10 @@ def train_batches(
       Both with "superpixels" int32 [b, h, w] or [b, H, W] if they are among `extras`, −1
       beyond a small image. The arrays are read-only. Close it, or use it in a `with`
       statement.
-    Raises: InputError, here for settings, extras and a missing data set, and while iterating, at
-      the step that needs it, for a bad file (under `on_bad_image="raise"`) and for one whose
-      size differs (under `augment_on="device"`).
+    Raises:
+      InputError: here for settings, extras and a missing data set, and while iterating, at the step
+        that needs it, for a bad file (under `on_bad_image="raise"`) and for one whose size differs
+        (under `augment_on="device"`).
     """
     if batch_size < 1 or batch_size % process_count:
         raise InputError(

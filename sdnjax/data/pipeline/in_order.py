@@ -89,9 +89,9 @@ def evaluation_examples(
       extras: what the network asks for besides images: with "superpixels" among them, each
         example has those that `data.superpixels` names; otherwise they are not even decoded.
 
-    Raises: InputError, here for a missing data set or superpixels that are not set, and
-      while iterating for a bad file (under `on_bad_image="raise"`; under "skip" it is
-      left out and counted).
+    Raises:
+      InputError: here for a missing data set or superpixels that are not set, and while iterating
+        for a bad file (under `on_bad_image="raise"`; under "skip" it is left out and counted).
     """
     if not 0 <= process_index < process_count:
         raise ValueError(f"process {process_index} of {process_count}")

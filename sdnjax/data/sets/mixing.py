@@ -26,8 +26,9 @@ def mixed(name: str, times: Mapping[str, int], *, train_split: str = "train") ->
       name: in messages.
       times: folder below `--data.dir` → whole number from 1 on.
 
-    Raises: InputError for no folder, or a number below 1; when they are read, for a folder that is
-      none, and for class files that differ.
+    Raises:
+      InputError: for no folder, or a number below 1; when they are read, for a folder that is none,
+        and for class files that differ.
     """
     if not times:
         raise InputError(f"{name}: mixed() needs folders")
