@@ -93,7 +93,8 @@ OPERATORS = {
     "conv5": neck(Neck("conv", kernel_size=5)),
 }
 GUIDANCE = {
-    # Where λ starts: at 1 nearly all S are near 0.
+    # Where λ starts: at 1 nearly all S are near 0, at 10 most are above ½.
+    "sdc_lambda10": sdc(scale=10.0),
     "sdc_lambda0.1": sdc(scale=0.1),
     "sdc_constant": sdc(similarity="constant"),  # S = 1: central differences
     "sdc_shuffled": sdc(implementation=out_of_place),  # S of other pixels
@@ -101,7 +102,6 @@ GUIDANCE = {
 }
 # To be switched on: add what you want to the variants below.
 SIMILARITY = {
-    "sdc_lambda10": sdc(scale=10.0),
     "sdc_sum_unlearnt": sdc(similarity=sum_charbonnier),
     "sdc_mean_unlearnt": sdc(similarity=mean_charbonnier),
     "sdc_relative": sdc(similarity="relative"),
