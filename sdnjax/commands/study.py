@@ -264,6 +264,7 @@ def main(description: str | None, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="runs at once [1]")
     parser.add_argument("--seeds", type=_seeds, help="0,1,2: these alone [the study's]")
     parser.add_argument("--variants", type=_names, help="none,sdc: these alone [the study's]")
+    parser.add_argument("--baseline", help="the variant to subtract [the study's]")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)  # what a process is started for
     parser.add_argument("--cores", type=_seeds, default=(), help=argparse.SUPPRESS)
     arguments, study = _parsed(parser, argv)
@@ -346,7 +347,9 @@ def _parsed(parser: OneLineParser, argv: Sequence[str]) -> tuple[argparse.Namesp
                 raise unknown("--variants: there is none called", name, variants)
         variants = {v: change for v, change in variants.items() if v in arguments.variants}
     seeds = study.seeds if arguments.seeds is None else arguments.seeds
-    return arguments, dataclasses.replace(study, base=base, variants=variants, seeds=seeds)
+    baseline = study.baseline if arguments.baseline is None else arguments.baseline
+    chosen = {"base": base, "variants": variants, "seeds": seeds, "baseline": baseline}
+    return arguments, dataclasses.replace(study, **chosen)
 
 
 def _check_metrics(study: Study) -> None:

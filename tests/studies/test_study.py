@@ -107,7 +107,7 @@ class Told(Here):
         return self
 
 
-def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, camvid, monkeypatch):
+def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, camvid, monkeypatch, call):
     study, folder, lines = on(camvid), tmp_path / "made", []
     words = ["study.py", "tiny.py", "--data.dir", "/mnt/of mine/camvid", "--seeds", "0,1"]
     monkeypatch.setattr("sys.argv", [*words, "--init_from=/home/me/run"])
@@ -132,6 +132,14 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, camvid, mo
     assert entry["costs"]["seconds_per_step"] == 2.0  # the first line is left out
     assert entry["changes"][0].startswith("model is ")
     assert (tmp_path / "made.png").is_file()
+    # Against another variant, with nothing left to run.
+    turned = ("--baseline", "sdc", "--data.dir", camvid, "--workdir", folder)
+    status, out, err = call("study.py", FILE, *turned)
+    assert (status, err) == (0, "")
+    assert "4 of 4 runs finished" in out
+    found = json.loads((tmp_path / "made.json").read_text())
+    assert found["variants"]["none"]["metrics"]["mIoU"]["difference"] == pytest.approx(-2.0)
+    assert "difference" not in found["variants"]["sdc"]["metrics"]["mIoU"]
     # A table of somebody else is not written over.
     (tmp_path / "made.json").write_text("{}")
     with pytest.raises(InputError, match="is not a table of tiny"):
@@ -309,6 +317,7 @@ def test_the_command_refuses_before_it_begins(tmp_path, monkeypatch, call):
 
     refused("--seed has no effect on a study: use --seeds", "--seed=3")
     refused("--variants: there is none called 'sdk'; did you mean sdc", "--variants=none,sdk")
+    refused("baseline: there is no variant 'sdk'; did you mean sdc", "--baseline=sdk")
     refused("there is no score 'trimap_iou.1px'", "--evaluation.trimap_widths=3")
     (tmp_path / "studies" / "tiny" / "notes").write_text("mine")
     refused("is not empty and holds no study")
