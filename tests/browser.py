@@ -111,7 +111,7 @@ class Browser:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, expression, seconds=60):
+    def wait(self, expression, seconds=180):
         """Until an expression is true."""
         end = time.monotonic() + seconds
         while not self.value(expression):
