@@ -3,7 +3,7 @@
     python -m tests.screenshots serve docs/figures/serve.png RUN [RUN]
     python -m tests.screenshots report docs/figures/report.png RUN [RUN …]
 
-Of networks that were trained on `shapes`, as `make demo` leaves two in runs/demo.
+Of networks that were trained on `shapes`, such as those of `make demo`: runs/demo/none/seed0.
 """
 
 import io

@@ -17,6 +17,7 @@ from sdnjax.commands.export import export_network
 from sdnjax.data import label_space
 from sdnjax.errors import InputError
 from sdnjax.models import MODELS
+from sdnjax.studies.table import interval
 from sdnjax.visualize import save_png
 from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
 from tests.commands.loaded import named, picture, seen, trained
@@ -271,3 +272,17 @@ def test_the_readme_has_the_numbers_of_the_study(request):
 
 
 STUDIED = ("mIoU", "boundary_f.1px", "boundary_f.3px", "error_inside.3px")
+
+
+def test_the_readme_has_the_pairs_of_the_study(request):
+    """S from the labels, and SDC, against S = 1."""
+    root = request.config.rootpath
+    variants = json.loads((root / "studies" / "camvid_operators.json").read_text())["variants"]
+    runs = {name: {run["seed"]: run["scores"] for run in v["runs"]} for name, v in variants.items()}
+    text = (root / "README.md").read_text()
+    for variant in ("oracle", "sdc"):
+        for score in ("boundary_f.1px", "boundary_f.3px"):
+            ours, theirs = runs[variant], runs["sdc_constant"]
+            pairs = [100 * (ours[seed][score] - theirs[seed][score]) for seed in ours]
+            mean, half = interval(pairs)
+            assert f"{mean:+.2f} ± {half:.2f}" in text

@@ -38,7 +38,12 @@ def test_only_an_interval_without_zero_is_a_difference():
 @pytest.mark.slow
 def test_the_demo_runs_and_goes_on(tmp_path, request):
     root = request.config.rootpath
-    words = [sys.executable, str(root / "examples" / "shapes_demo.py"), "--steps", "2"]
+    words = [
+        sys.executable,
+        str(root / "examples" / "shapes_demo.py"),
+        "--steps",
+        "21",
+    ]  # the warm-up takes 20
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     for seeds in ("0", "0,1"):
         done = subprocess.run(
