@@ -348,8 +348,8 @@ def _parsed(parser: OneLineParser, argv: Sequence[str]) -> tuple[argparse.Namesp
         variants = {v: change for v, change in variants.items() if v in arguments.variants}
     seeds = study.seeds if arguments.seeds is None else arguments.seeds
     baseline = study.baseline if arguments.baseline is None else arguments.baseline
-    chosen = {"base": base, "variants": variants, "seeds": seeds, "baseline": baseline}
-    return arguments, dataclasses.replace(study, **chosen)
+    study = dataclasses.replace(study, base=base, variants=variants, seeds=seeds, baseline=baseline)
+    return arguments, study
 
 
 def _check_metrics(study: Study) -> None:
