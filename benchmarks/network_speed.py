@@ -13,6 +13,7 @@ ours: above 1 we are faster. Needs the `parity` packages.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -161,7 +162,7 @@ def our_program(
         network, variables = recipe.network, jax.jit(recipe.init_variables)()
         forward = jax.jit(lambda v, x: network.apply(v, x, train=False)["logits"])
         run = forward.lower(variables, images).compile()
-        start: Callable[[], object] = lambda: run(variables, images)  # noqa: E731
+        start: Callable[[], object] = functools.partial(run, variables, images)
     else:
         batch = {"image": images, "label": labels}
         # One state after another, as in training; the last one is given up.

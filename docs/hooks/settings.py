@@ -20,5 +20,5 @@ class Settings(griffe.Extension):
         match call:
             case ast.Call(func=ast.Name("setting"), args=[_, ast.Constant(str(text)), *_]):
                 assert isinstance(attr.value, griffe.ExprCall)
-                attr.value = list(attr.value.arguments)[0]  # noqa: RUF015 (mypy: a sequence of unions)
+                attr.value = next(iter(attr.value.arguments))
                 attr.docstring = attr.docstring or griffe.Docstring(text, parent=attr)
