@@ -2,17 +2,21 @@
 
     python tests/use_wheel.py dist/sdnjax-0.1.0-py3-none-any.whl
 
-with the Python of a new environment that has the wheel and what it requires; `[train]` is added on
-the way. Run by `make test-wheel`. It prints what it runs, and ends at the first failure.
+with the Python of a new environment that has the wheel and what it requires; `[train]` and
+`[serve]` are added on the way. Run by `make test-wheel`. It prints what it runs, and ends at the
+first failure.
 """
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 from PIL import Image
@@ -68,7 +72,7 @@ def main() -> None:
         sdnjax(here, "train", "shapes_fcn_r18", status=2, said="sdnjax[train]")
         sdnjax(here, "convert", "inspect", "fcn_r18-d8", said="multiply-adds")
 
-        install(f"{wheel}[train]")
+        install(f"{wheel}[train,serve]")
         sdnjax(here, "train", "shapes_fcn_r18_sdn", *SMALL, said="step 2/2")
         sdnjax(here, "eval", RUN, said="mIoU")
         sdnjax(here, "predict", RUN, "street.png")
@@ -78,6 +82,7 @@ def main() -> None:
         python(here, "-c", EXPORTED)
         sdnjax(here, "report", RUN)
         assert "</html>" in (here / RUN / "report.html").read_text()
+        serve(here)
     print("the wheel does what it should")
 
 
@@ -90,6 +95,22 @@ def install(what: str) -> None:
 def sdnjax(folder: Path, *words: str, status: int = 0, said: str = "") -> None:
     """The console command, whose status and output are looked at."""
     _run(folder, [str(Path(sys.executable).parent / "sdnjax"), *words], status, said)
+
+
+def serve(folder: Path) -> None:
+    """The page and the networks that it asks for, and Ctrl-C."""
+    words = [str(Path(sys.executable).parent / "sdnjax"), "serve", RUN, "--port", "0"]
+    print("sdnjax serve", flush=True)
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            address = re.search(r"http://\S+", server.stdout.readline())[0]
+            for path, said in (("", "</html>"), ("page.js", "networks"), ("networks", "shapes")):
+                with urlopen(address + path, timeout=60) as answer:
+                    assert said in answer.read().decode(), path
+            server.send_signal(signal.SIGINT)
+            assert server.wait(60) == 130, server.returncode
+        finally:
+            server.kill()
 
 
 def python(folder: Path, *words: str) -> None:
