@@ -50,7 +50,8 @@ class Product:
 def products(jaxpr: Any) -> list[Product]:
     """Everything that multiplies, as often as it runs.
 
-    A scan counts as often as it runs, of a conditional the branch that costs most; what is inside
+    A scan counts as often as it runs, of a conditional the branch that costs most, of a choice by
+    device that of accelerators; what is inside
     `shard_map` as often as there are devices, so that counts are those of all of them; a `while`
     loop once. A Pallas kernel counts what `KERNELS` or its `cost_estimate` says, or else its body
     for every block of its grid. Taps beyond an image's edge count like all others. What nobody
@@ -96,12 +97,19 @@ def _products(jaxpr: Any, outer: _Place) -> Iterator[Product]:
         elif (estimate := params.get("cost_estimate")) is not None:
             yield _product(eqn, place, str(params.get("name", name)), estimate.flops // 2)
         elif name == "cond":
-            branches = [list(_products(branch.jaxpr, place)) for branch in params["branches"]]
+            branches = [list(_products(branch.jaxpr, place)) for branch in _branches(params)]
             yield from max(branches, key=lambda b: sum(p.times * p.multiply_adds for p in b))
         else:
             inside = place.inside(_runs(name, params), name not in ("while", *_OPAQUE))
             for inner in jaxprs_in_params(params):
                 yield from _products(inner, inside)
+
+
+def _branches(params: Any) -> list[Any]:
+    """Of a choice by device, the forms that are for accelerators: CPUs have some of their own."""
+    platforms = params.get("branches_platforms") or [None] * len(params["branches"])
+    found = [b for b, p in zip(params["branches"], platforms, strict=True) if p != ("cpu",)]
+    return found or params["branches"]
 
 
 # Kernels whose bodies show less than they do, or more.

@@ -17,6 +17,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from sdnjax.ops.conv import conv
 from sdnjax.ops.depthwise import depthwise_conv
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
@@ -31,16 +32,13 @@ def _promote(inputs: Any, kernel: Any, bias: Any, *, dtype: Any = None) -> list[
 
 def _conv_general_dilated(x: jax.Array, kernel: jax.Array, *sizes: Any, **options: Any) -> Any:
     def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        depthwise = options["feature_group_count"] == x.shape[-1] == kernel.shape[-1]
-        if depthwise and x.ndim == 4 and set(options["lhs_dilation"]) == {1}:
-            return depthwise_conv(
-                x,
-                kernel,
-                *sizes,
-                dilation=options["rhs_dilation"],
-                precision=options["precision"],
-            )
-        return lax.conv_general_dilated(x, kernel, *sizes, **options)
+        groups = options["feature_group_count"]
+        depthwise = groups == x.shape[-1] == kernel.shape[-1]
+        if x.ndim != 4 or set(options["lhs_dilation"]) != {1} or not (depthwise or groups == 1):
+            return lax.conv_general_dilated(x, kernel, *sizes, **options)
+        convolve = depthwise_conv if depthwise else conv
+        taps = {"dilation": options["rhs_dilation"], "precision": options["precision"]}
+        return convolve(x, kernel, *sizes, **taps)
 
     return _with_wide_gradient(product, x, kernel)
 

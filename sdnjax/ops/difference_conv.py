@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from sdnjax.ops.conv import conv
 from sdnjax.ops.neighbours import accumulation_dtype, as_pair, tap_offsets
 
 # The eight taps around the centre of a 3×3 kernel, row by row, and each one's next clockwise.
@@ -143,12 +144,5 @@ def _convolve(
 ) -> jax.Array:
     """Cross-correlation with zero padding, of the input's size."""
     ry, rx = (abs(n) for n in tap_offsets(kernel.shape[:2], dilation)[0])
-    return lax.conv_general_dilated(
-        u,
-        kernel,
-        window_strides=(1, 1),
-        padding=((ry, ry), (rx, rx)),
-        rhs_dilation=as_pair("dilation", dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=precision,
-    )
+    steps = as_pair("dilation", dilation)
+    return conv(u, kernel, padding=((ry, ry), (rx, rx)), dilation=steps, precision=precision)

@@ -1,0 +1,118 @@
+"""Convolution: against sums written out in float64, and that it is what layers use."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sdnjax.models.linear import Conv
+from sdnjax.ops.conv import conv
+
+
+def written_out(x, kernel, strides, pads, dilation):
+    """Loops over outputs and taps; no slice, no padding."""
+    (b, height, width, _), (kh, kw, _, out) = x.shape, kernel.shape
+    h, w = (
+        (n + sum(p) - (k - 1) * d - 1) // s + 1
+        for n, p, k, d, s in zip((height, width), pads, (kh, kw), dilation, strides, strict=True)
+    )
+    y = np.zeros((b, h, w, out))
+    for row, column, i, j in np.ndindex(h, w, kh, kw):
+        above = row * strides[0] + i * dilation[0] - pads[0][0]
+        left = column * strides[1] + j * dilation[1] - pads[1][0]
+        if 0 <= above < height and 0 <= left < width:
+            y[:, row, column] += x[:, above, left] @ kernel[i, j]
+    return y
+
+
+NONE = ((0, 0), (0, 0))
+CASES = {  # size, kernel, strides, padding as given, as pixels, dilation
+    "1x1": ((7, 10), (1, 1), (1, 1), "SAME", NONE, (1, 1)),
+    "1x1 at stride 2, even": ((8, 6), (1, 1), (2, 2), "SAME", NONE, (1, 1)),
+    "1x1 at stride 3 and 2": ((9, 7), (1, 1), (3, 2), "VALID", NONE, (1, 1)),
+    "1x1, padded": ((5, 4), (1, 1), (2, 1), ((1, 1), (0, 1)), ((1, 1), (0, 1)), (1, 1)),
+    "3x3": ((7, 10), (3, 3), (1, 1), "SAME", ((1, 1), (1, 1)), (1, 1)),
+    "SAME at stride 2, even": ((8, 6), (3, 3), (2, 2), "SAME", ((0, 1), (0, 1)), (1, 1)),
+    "SAME at stride 2, odd": ((9, 7), (5, 3), (2, 2), "SAME", ((2, 2), (1, 1)), (1, 1)),
+    "VALID": ((9, 8), (3, 5), (2, 1), "VALID", NONE, (1, 1)),
+    "rows left over": ((10, 11), (3, 3), (3, 2), ((1, 0), (2, 1)), ((1, 0), (2, 1)), (1, 1)),
+    "dilated": ((11, 9), (3, 3), (1, 2), ((2, 2), (3, 3)), ((2, 2), (3, 3)), (2, 3)),
+    "larger than the picture": ((2, 3), (5, 5), (1, 1), "SAME", ((2, 2), (2, 2)), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("channels", [3, 9])
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradients(case, channels):
+    size, kernel_size, strides, padding, pads, dilation = CASES[case]
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, *size, channels)), rng.normal(size=(*kernel_size, channels, 4))
+    expected = written_out(x, kernel, strides, pads, dilation)
+
+    def found(x, kernel):
+        return conv(x, kernel, strides, padding, dilation=dilation)
+
+    narrow = [jnp.asarray(a, jnp.float32) for a in (x, kernel)]
+    y, pull = jax.vjp(jax.jit(found), *narrow)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=2e-5)
+    dy = rng.normal(size=y.shape)
+    dx, dkernel = pull(jnp.asarray(dy, jnp.float32))
+    # Linear in each: a gradient's product with a direction is the value's in that direction.
+    for gradient, which in ((dx, 0), (dkernel, 1)):
+        arguments = [x, kernel]
+        arguments[which] = rng.normal(size=gradient.shape)
+        along = np.sum(dy * written_out(*arguments, strides, pads, dilation))
+        np.testing.assert_allclose(np.sum(np.float64(gradient) * arguments[which]), along, 2e-5)
+
+
+def test_sixteen_bits_are_summed_in_float32():
+    rng = np.random.default_rng(1)
+    x, dy = (jnp.asarray(rng.uniform(size=(1, 40, 50, 9)), jnp.bfloat16) for _ in range(2))
+    kernel = jnp.zeros((1, 1, 9, 9), jnp.bfloat16)
+    _, dkernel = jax.vjp(jax.jit(conv), x, kernel)[1](dy)
+    assert dkernel.dtype == jnp.bfloat16
+    exact = np.einsum("bhwi,bhwo->io", np.float64(x), np.float64(dy))
+    np.testing.assert_allclose(np.float64(dkernel)[0, 0], exact, rtol=2**-8)
+
+
+def test_mapped_and_differentiated_twice():
+    rng = np.random.default_rng(2)
+    x = jnp.asarray(rng.normal(size=(3, 1, 5, 6, 9)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 9, 2)), jnp.float32)
+    mapped = jax.vmap(conv, in_axes=(0, None))(x, kernel)
+    np.testing.assert_allclose(mapped, jnp.stack([conv(a, kernel) for a in x]), atol=1e-5)
+
+    def length(kernel):
+        return jnp.sum(jax.grad(lambda k: jnp.sum(conv(x[0], k) ** 2))(kernel) ** 2) / 4
+
+    def of_lax(kernel):
+        def y(k):
+            return jax.lax.conv_general_dilated(
+                x[0], k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+
+        return jnp.sum(jax.grad(lambda k: jnp.sum(y(k) ** 2))(kernel) ** 2) / 4
+
+    np.testing.assert_allclose(jax.grad(length)(kernel), jax.grad(of_lax)(kernel), rtol=1e-3)
+
+
+def test_layers_use_it_and_only_a_cpu_sees_products():
+    x = jnp.ones((1, 8, 8, 9))
+    layer = Conv(6, (1, 1), strides=2)
+    values = layer.init(jax.random.key(0), x)
+    assert "stablehlo.convolution" not in jax.jit(layer.apply).lower(values, x).as_text()
+
+    def loss(values):
+        return jnp.sum(layer.apply(values, x) ** 2)
+
+    layer = Conv(6, (3, 3), strides=2)
+    values = layer.init(jax.random.key(0), x)
+    here = jax.jit(jax.grad(loss)).lower(values).as_text()
+    assert (here.count("stablehlo.convolution"), here.count("stablehlo.dot_general")) == (1, 9)
+    there = jax.export.export(jax.jit(jax.grad(loss)), platforms=["cuda"])(values).mlir_module()
+    assert (there.count("stablehlo.convolution"), there.count("stablehlo.dot_general")) == (2, 0)
+
+
+def test_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"needs a kernel \[kh, kw, Ci, Co\]"):
+        conv(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 4, 3)))
