@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up an environment of their own in .venv and need only
-# Python 3.11 or 3.12: `make test PYTHON=python3.12` uses that one.
+# Python 3.11, 3.12 or 3.13: `make test PYTHON=python3.12` uses that one.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -25,8 +25,8 @@ help:
 	@echo "make clean      remove the environment (runs/ stays)"
 
 $(VENV)/.made: setup.cfg setup.py pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12)) or \
-		sys.exit("sdnjax needs Python 3.11 or 3.12, not %d.%d: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v in ((3, 11), (3, 12), (3, 13)) or \
+		sys.exit("sdnjax needs Python 3.11, 3.12 or 3.13, not %d.%d: make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -e '.[train]'
 	touch $@

@@ -97,12 +97,16 @@ def predicted_boundary(log_p: jax.Array, share: float, budget: str) -> jax.Array
     def above(k: jax.Array) -> jax.Array:
         return kl > thresholds[k].reshape(-1, 1, 1)
 
-    def too_many(k: jax.Array) -> jax.Array:
-        count = jnp.sum(above(k), axis=axes, keepdims=True, dtype=jnp.int32)
-        return jnp.broadcast_to((count > most).reshape(-1), (b,)) & (k < len(_THRESHOLDS) - 1)
+    def halve(_: int, between: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = between
+        middle = (low + high) // 2
+        count = jnp.sum(above(middle), axis=axes, keepdims=True, dtype=jnp.int32)
+        enough = jnp.broadcast_to((count <= most).reshape(-1), (b,))
+        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
-    k = jnp.zeros((b,), jnp.int32)
-    k = lax.while_loop(lambda k: jnp.any(too_many(k)), lambda k: k + too_many(k), k)
+    # The first that serves, of numbers that fall: no more passes than the bits of its index.
+    ends = jnp.zeros((b,), jnp.int32), jnp.full((b,), len(_THRESHOLDS) - 1, jnp.int32)
+    k, _ = lax.fori_loop(0, len(_THRESHOLDS).bit_length() - 1, halve, ends)
     return lax.reduce_window(above(k), False, lax.bitwise_or, (1, 3, 3), (1, 1, 1), "SAME")
 
 
