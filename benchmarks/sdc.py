@@ -2,13 +2,13 @@
 
     python -m benchmarks.sdc [--json FILE] [--repeats N] [--dtype float32|bfloat16] [--only TEXT …]
 
-One row per shape, direction and program: the median time, its ratio to XLA's convolution of the
-same shape, the time that the device's matrix units and memory would need at least in units of it
-(the floor: 8 of a 3×3 kernel's 9 taps, every array read or written once, at the rates of a large
-product and a large copy measured first), and memory beside operands and results in units of the
-input map. All programs of a shape take turns in one process, so that a busy machine troubles them
-alike. PyTorch takes part where it is installed: the unfold form, eager and compiled, and its own
-convolution.
+One row per shape, direction and program: the median time, its ratio to the library's convolution of
+the same shape (XLA's, but for the kernel's gradient on CPUs), the time that the device's matrix
+units and memory would need at least in units of it (the floor: 8 of a 3×3 kernel's 9 taps, every
+array read or written once, at the rates of a large product and a large copy measured first), and
+memory beside operands and results in units of the input map. All programs of a shape take turns in
+one process, so that a busy machine troubles them alike. PyTorch takes part where it is installed:
+the unfold form, eager and compiled, and its own convolution.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from sdnjax.ops import semantic_difference_conv, which_implementation
+from sdnjax.ops.conv import conv
 from sdnjax.ops.sdc import IMPLEMENTATIONS
 
 try:
@@ -95,9 +95,7 @@ class Program:
 
 def convolution(u, v, kernel):
     del v
-    return lax.conv_general_dilated(
-        u, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return conv(u, kernel)
 
 
 def sdc(implementation):
