@@ -5,9 +5,9 @@
 Five networks, without and with the SDN neck, random values and pictures, float32. Both sides run in
 one process on the same cores and take turns; times are medians. PyTorch runs as it is (eager), with
 channels last, and without the neck through `torch.compile`; a form that fails is named.
-mmsegmentation has no SDN: theirs gets one of patches (`unfold`), as one writes it in PyTorch. A training step is forward,
-backward, batch statistics and SGD with momentum, in batches of 2. Ratios are PyTorch's time over
-ours: above 1 we are faster. Needs the `parity` packages.
+mmsegmentation has no SDN: theirs gets one of patches (`unfold`), as one writes it in PyTorch. A
+training step is forward, backward, batch statistics and SGD with momentum, in batches of 2. Ratios
+are PyTorch's time over ours: above 1 we are faster. Needs the `parity` packages.
 """
 
 from __future__ import annotations

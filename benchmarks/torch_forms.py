@@ -12,14 +12,14 @@ import torch.nn.functional as F
 def unfold_sdc(u, v, kernel):
     """Eq. 5 with all patches in memory: u, v `[B, C, H, W]`, kernel `[Co, Ci, 3, 3]`."""
     b, c, h, w = u.shape
-    near = F.unfold(u, 3, padding=1).view(b, c, 9, h * w)
-    guide = F.unfold(v, 3, padding=1).view(b, v.shape[1], 9, h * w)
-    inside = F.unfold(torch.ones_like(u[:1, :1]), 3, padding=1).view(1, 1, 9, h * w)
-    distance = (guide - v.view(b, -1, 1, h * w)).float().square().sum(1, keepdim=True)
+    near = F.unfold(u, 3, padding=1).reshape(b, c, 9, h * w)
+    guide = F.unfold(v, 3, padding=1).reshape(b, v.shape[1], 9, h * w)
+    inside = F.unfold(torch.ones_like(u[:1, :1]), 3, padding=1).reshape(1, 1, 9, h * w)
+    distance = (guide - v.reshape(b, -1, 1, h * w)).float().square().sum(1, keepdim=True)
     similarity = (torch.rsqrt(1 + distance) * inside).to(u.dtype)
-    weighted = (near - u.view(b, c, 1, h * w)) * similarity
-    y = kernel.view(kernel.shape[0], -1) @ weighted.view(b, c * 9, h * w)
-    return y.view(b, -1, h, w)
+    weighted = (near - u.reshape(b, c, 1, h * w)) * similarity
+    y = kernel.reshape(kernel.shape[0], -1) @ weighted.view(b, c * 9, h * w)
+    return y.reshape(b, -1, h, w)
 
 
 def convolution(u, v, kernel):
