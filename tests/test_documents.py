@@ -286,3 +286,15 @@ def test_the_readme_has_the_pairs_of_the_study(request):
             pairs = [100 * (ours[seed][score] - theirs[seed][score]) for seed in ours]
             mean, half = interval(pairs)
             assert f"{mean:+.2f} ± {half:.2f}" in text
+
+
+def test_the_page_on_networks_has_the_ratios_of_the_benchmark(request):
+    root = request.config.rootpath
+    page = (root / "docs" / "networks.md").read_text()
+    rows = json.loads((root / "benchmarks/results/network_speed_cpu.json").read_text())["rows"]
+    forms = ("eager", "channels last", "compiled")
+    for row in rows:
+        title = f"{row['network']}{' + SDN' if row['neck'] else ''}, {row['what']}"
+        ratios = (row["ratios"].get(form) for form in forms)
+        cells = " | ".join("—" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
+        assert f"| {title} | {row['ms']['ours']:.0f} ms | {cells} |" in page

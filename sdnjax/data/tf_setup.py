@@ -33,6 +33,9 @@ for _kind in ("GPU", "TPU"):
 with contextlib.suppress(RuntimeError):
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
+# Nothing here needs AutoGraph, which fails on Python 3.13 with a warning for each function.
+as_written = tf.autograph.experimental.do_not_convert
+
 
 @functools.cache
 def start_xla() -> None:
@@ -43,7 +46,7 @@ def start_xla() -> None:
     """
     flags = os.environ.pop("XLA_FLAGS", None)
     try:
-        tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1.0))
+        tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(1.0))
     finally:
         if flags is not None:
             os.environ["XLA_FLAGS"] = flags

@@ -58,7 +58,7 @@ def launch(request, tmp_path):
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
         environment = {
-            **os.environ,
+            **{k: v for k, v in os.environ.items() if k != "PYTHON"},  # `make PYTHON=` sets it
             **variables,
             "PATH": f"{folder}:{os.environ['PATH']}",
             "CALLS": str(tmp_path / "calls"),

@@ -95,7 +95,7 @@ def finisher(data: Data) -> Callable:
         return tf.stack([tf.where(inside, c, 0.0) for c in channels], -1)
 
     start_xla()
-    compiled = functools.partial(tf.function, jit_compile=True)
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
     weigh = compiled(weigh)
     first = compiled(lambda image, draws: begin_colours(tf.unstack(image, axis=-1), draws, tf))
     last = compiled(

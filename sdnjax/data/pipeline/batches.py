@@ -22,7 +22,7 @@ from sdnjax.data.pipeline.processes import ProcessBatches
 from sdnjax.data.pipeline.sampling import COLOUR_DRAWS
 from sdnjax.data.reading.source import Source
 from sdnjax.data.sources import open_source
-from sdnjax.data.tf_setup import tf
+from sdnjax.data.tf_setup import as_written, tf
 from sdnjax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -95,7 +95,7 @@ def train_batches(
     # The m-th sample of this process is in step m // share. Numbering the samples of all
     # processes together makes the global batch the same for any number of them.
     samples = tf.data.Dataset.range(start_step * share, stop).map(
-        lambda m: (m // share) * batch_size + process_index * share + m % share
+        as_written(lambda m: (m // share) * batch_size + process_index * share + m % share)
     )
     return TrainBatches(_dataset(samples, loader, data, seed).batch(share), loader)
 
@@ -223,7 +223,7 @@ def _dataset(samples: tf.data.Dataset, loader: Loader, data: Data, seed: int) ->
     options.autotune.enabled = False
     options.threading.private_threadpool_size = data.workers
     options.threading.max_intra_op_parallelism = 1
-    return samples.map(example, num_parallel_calls=data.workers).with_options(options)
+    return samples.map(as_written(example), num_parallel_calls=data.workers).with_options(options)
 
 
 def _stop(held: list[Any], loader: Loader) -> None:
