@@ -45,7 +45,12 @@ def _conv_general_dilated(x: jax.Array, kernel: jax.Array, *sizes: Any, **option
 
 def _dot_general(x: jax.Array, kernel: jax.Array, contract: Any, **options: Any) -> Any:
     def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.dot_general(x, kernel, contract, **options)
+        if contract != (((x.ndim - 1,), (0,)), ((), ())) or x.ndim < 3:
+            return lax.dot_general(x, kernel, contract, **options)
+        # One axis of rows: for several, XLA's CPU compiler transposes x for the kernel's gradient.
+        rows = lax.collapse(x, 0, x.ndim - 1)
+        y = lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options)
+        return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
     return _with_wide_gradient(product, x, kernel)
 

@@ -67,17 +67,18 @@ def attend(
     """
 
     def split(x: jax.Array) -> jax.Array:
-        return x.reshape(*x.shape[:-1], heads, -1)
+        return jnp.swapaxes(x.reshape(*x.shape[:-1], heads, -1), -3, -2)
 
+    # Heads before pixels: left to einsum, XLA's CPU compiler turns all weights round instead.
     query, key, value = split(query), split(key), split(value)
     wide = jnp.promote_types(query.dtype, jnp.float32)
     query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
-    scores = jnp.einsum("...mhc,...nhc->...hmn", query, key, preferred_element_type=wide)
+    scores = jnp.einsum("...mc,...nc->...mn", query, key, preferred_element_type=wide)
     if bias is not None:
         scores = scores + bias.astype(wide)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     weights = nn.Dropout(dropout, deterministic=not train)(weights)
-    y = jnp.einsum("...hmn,...nhc->...mhc", weights, value)
+    y = jnp.swapaxes(weights @ value, -3, -2)
     return y.reshape(*y.shape[:-2], -1)
 
 
