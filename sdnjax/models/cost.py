@@ -51,11 +51,10 @@ def products(jaxpr: Any) -> list[Product]:
     """Everything that multiplies, as often as it runs.
 
     A scan counts as often as it runs, of a conditional the branch that costs most, of a choice by
-    device that of accelerators; what is inside
-    `shard_map` as often as there are devices, so that counts are those of all of them; a `while`
-    loop once. A Pallas kernel counts what `KERNELS` or its `cost_estimate` says, or else its body
-    for every block of its grid. Taps beyond an image's edge count like all others. What nobody
-    uses counts as well; see `live`.
+    device that of accelerators; what is inside `shard_map` as often as there are devices, so that
+    counts are those of all of them; a `while` loop once. A Pallas kernel counts what `KERNELS` or
+    its `cost_estimate` says, or else its body for every block of its grid. Taps beyond an image's
+    edge count like all others. What nobody uses counts as well; see `live`.
     """
     return list(_products(jaxpr, _Place((), 1, True)))
 

@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model
-from sdnjax.models.cost import live
+from sdnjax.models.cost import live, products
+from sdnjax.ops.conv import conv
 from sdnjax.ops.sdc.cost import KERNELS
 from sdnjax.planning.operations import operations
 from sdnjax.training.sharding import data_mesh
@@ -52,6 +53,17 @@ def test_a_convolution_and_its_two_gradients(layer):
     assert counted(total, x, kernel)["flops"] == forward
     assert counted(jax.grad(total, argnums=0), x, kernel)["flops"] == 2 * forward
     assert counted(jax.grad(total, argnums=(0, 1)), x, kernel)["flops"] == 3 * forward
+
+
+def test_the_forms_of_accelerators_are_counted():
+    """Not those that CPUs have of the same product, a matrix product for each tap."""
+    x, kernel = jnp.ones(SIZE), jnp.ones((3, 3, 8, 16))
+
+    def total(kernel):
+        return jnp.sum(conv(x, kernel) ** 2)
+
+    found = products(live(jax.make_jaxpr(jax.grad(total))(kernel)))
+    assert {product.kind for product in found} == {"conv_general_dilated"}
 
 
 def test_attention():
