@@ -71,6 +71,28 @@ def test_sixteen_bits_are_summed_in_float32():
     np.testing.assert_allclose(np.float64(y), exact, rtol=2**-8, atol=1e-3)
 
 
+def test_differentiated_twice():
+    rng = np.random.default_rng(2)
+    x = jnp.asarray(rng.normal(size=(2, 5, 6, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 1, 3)), jnp.float32)
+
+    def of_lax(x, kernel):
+        how = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": 3}
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", **how)
+
+    def steepness(convolve):
+        def total(x, kernel):
+            return jnp.sum(convolve(x, kernel) ** 3)
+
+        def length(x, kernel):
+            return sum(jnp.sum(g**2) for g in jax.grad(total, (0, 1))(x, kernel))
+
+        return jax.jit(jax.grad(length, (0, 1)))(x, kernel)
+
+    for found, expected in zip(steepness(depthwise_conv), steepness(of_lax), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * jnp.max(expected))
+
+
 def test_layers_use_it_and_a_cpu_sees_no_grouped_convolution():
     x = jnp.ones((1, 8, 8, 6))
     depthwise = Conv(6, (3, 3), strides=2, feature_group_count=6)
