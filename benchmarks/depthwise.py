@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.sdc import Program, alternate, compiled
-from sdnjax.ops.depthwise import depthwise_conv
+from sdnjax.ops.conv import conv
 
 # Input [B, H, W, C], taps a side, stride.
 LAYERS = (
@@ -78,7 +79,8 @@ def programs(shape: tuple[int, ...], size: int, stride: int, gradient: bool) -> 
     x = rng.normal(size=shape).astype(np.float32)
     kernel = rng.normal(size=(size, size, 1, shape[-1])).astype(np.float32)
     strides, pads = (stride, stride), ((size // 2,) * 2,) * 2
-    dy = rng.normal(size=depthwise_conv(x, kernel, strides, pads).shape).astype(np.float32)
+    ours = functools.partial(conv, groups=shape[-1])
+    dy = rng.normal(size=ours(x, kernel, strides, pads).shape).astype(np.float32)
 
     def program(convolve: Callable) -> Program:
         def forward(x, kernel, dy):
@@ -90,7 +92,7 @@ def programs(shape: tuple[int, ...], size: int, stride: int, gradient: bool) -> 
 
         return compiled(backward if gradient else forward, x, kernel, dy)
 
-    found = {"ours": program(depthwise_conv), "XLA, grouped": program(grouped)}
+    found = {"ours": program(ours), "XLA, grouped": program(grouped)}
     with contextlib.suppress(ImportError):
         found["torch"] = torch_program(x, kernel, dy, stride, gradient)
     return found

@@ -11,7 +11,7 @@ from jax import lax
 
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.losses.pixels import labelled, weights_of
-from sdnjax.ops.ranking import ordered_bits, ranks_from_above
+from sdnjax.ops.ranking import first_places, ordered_bits, run_ends
 from sdnjax.settings import check_types, setting
 
 
@@ -76,20 +76,20 @@ def _with_slopes(p: jax.Array, index: jax.Array, k: jax.Array) -> tuple[jax.Arra
     error = jnp.abs(own.astype(p.dtype) - p)
     # Errors are sorted as integers that carry in their last bit whether the pixel is the class's
     # own, which moves an error by at most one unit in its last place in the order, not in the sum.
-    # Void pixels come last and are in no union.
-    keys = jnp.where(valid, ordered_bits(error) & ~1 | own, -1)
-    ascending = lax.sort(keys, is_stable=False)
-    descending = ascending[::-1]
-    ranked_own = ((descending & 1) & (descending >= 0)).astype(p.dtype)
-    ranked_valid = (descending >= 0).astype(p.dtype)
-    all_own = jnp.sum(ranked_own)
-    intersection = all_own - jnp.cumsum(ranked_own)
-    union = all_own + jnp.cumsum(ranked_valid - ranked_own)
+    # They are negative, so that the largest come first; void pixels, in no union, come last.
+    keys = jnp.where(valid, ~(ordered_bits(error) & ~1 | own), 0)
+    order = lax.sort(keys, is_stable=False)
+    place = jnp.arange(p.size, dtype=jnp.int32)
+    own_seen = jnp.cumsum((order < 0) & (~order & 1 == 1), dtype=jnp.int32)
+    all_own, all_valid = own_seen[-1], jnp.sum(valid, dtype=jnp.int32)
+    intersection = (all_own - own_seen).astype(p.dtype)
+    union = (all_own + jnp.minimum(place + 1, all_valid) - own_seen).astype(p.dtype)
     jaccard = 1 - intersection / jnp.maximum(union, 1)
     jaccard = jnp.concatenate([jnp.zeros((1,), p.dtype), jaccard])
-    # Equal errors share what they add together.
-    first, end = ranks_from_above(keys, ascending)
-    gain = (jaccard[end] - jaccard[first]) / (end - first).astype(p.dtype)
+    # Equal errors share what they add together, which stands at the first of them.
+    end = run_ends(order)
+    gains = (jaccard[end] - jaccard[:-1]) / (end - place).astype(p.dtype)
+    gain = lax.optimization_barrier(gains)[first_places(keys, order)]
     gain = jnp.where(valid, gain, 0)
     return jnp.sum(error * gain), jnp.where(own, -gain, gain)
 

@@ -18,7 +18,6 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from sdnjax.ops.conv import conv
-from sdnjax.ops.depthwise import depthwise_conv
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -32,13 +31,16 @@ def _promote(inputs: Any, kernel: Any, bias: Any, *, dtype: Any = None) -> list[
 
 def _conv_general_dilated(x: jax.Array, kernel: jax.Array, *sizes: Any, **options: Any) -> Any:
     def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        groups = options["feature_group_count"]
-        depthwise = groups == x.shape[-1] == kernel.shape[-1]
-        if x.ndim != 4 or set(options["lhs_dilation"]) != {1} or not (depthwise or groups == 1):
+        if x.ndim != 4 or set(options["lhs_dilation"]) != {1}:
             return lax.conv_general_dilated(x, kernel, *sizes, **options)
-        convolve = depthwise_conv if depthwise else conv
-        taps = {"dilation": options["rhs_dilation"], "precision": options["precision"]}
-        return convolve(x, kernel, *sizes, **taps)
+        return conv(
+            x,
+            kernel,
+            *sizes,
+            dilation=options["rhs_dilation"],
+            groups=options["feature_group_count"],
+            precision=options["precision"],
+        )
 
     return _with_wide_gradient(product, x, kernel)
 

@@ -1,22 +1,21 @@
-"""Convolution, in a form whose gradients are fast on CPUs.
+"""Convolution, in forms that are fast on CPUs.
 
 XLA's CPU backend computes a kernel's gradient as a convolution with the batch for channels, at a
-tenth to a half of the speed of the same matrix products. Here each tap is one of those.
+tenth to a half of the speed of the same matrix products: here each tap is one of those. `depthwise.py`
+has the form where each channel is convolved by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from sdnjax.ops.by_device import Arrays, by_device
-
-Padding = str | Sequence[tuple[int, int]]
+from sdnjax.ops.depthwise import Depthwise
+from sdnjax.ops.window import Padding, Window
 
 # With fewer input channels, such as a picture's three, matrix products are too narrow to gain.
 _FEW_CHANNELS = 8
@@ -29,88 +28,41 @@ def conv(
     padding: Padding = "SAME",
     *,
     dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
     precision: lax.PrecisionLike = None,
 ) -> jax.Array:
     """`y[p, o] = Σ_k Σ_i kernel[k, i, o] · x[p · stride + k · dilation − padding, i]`.
 
-    On a CPU a 1×1 kernel is a matrix product, and any kernel's gradient one for each tap; elsewhere
-    `lax.conv_general_dilated`.
+    On a CPU a 1×1 kernel is a matrix product, any kernel's gradient one for each tap, and a
+    depthwise convolution, of as many groups as channels, a sum of taps, in float32 for narrower
+    types; with other groups, and on other devices, it is `lax.conv_general_dilated`.
 
     Args:
       x: `[B, H, W, Ci]`, floating.
-      kernel: `[kh, kw, Ci, Co]`, of x's type.
+      kernel: `[kh, kw, Ci / groups, Co]`, of x's type.
       padding: "SAME" and "VALID" as in `lax`, or (before, after) for each axis, in pixels.
+      groups: of channels; each group of outputs sees its own inputs alone.
 
     Returns: `[B, h, w, Co]` in x's type. It has gradients, but no forward mode (`jax.jvp`).
     Raises: ValueError for shapes that do not fit.
     """
-    if x.ndim != 4 or kernel.ndim != 4 or kernel.shape[2] != x.shape[-1]:
-        raise ValueError(f"x {x.shape} needs a kernel [kh, kw, Ci, Co], got {kernel.shape}")
-    window = _Dense.of(x, kernel, strides, padding, dilation=dilation, precision=precision)
-    return by_device(x, kernel, window)
-
-
-@dataclass(frozen=True)
-class Window:
-    """Where the taps lie. `reach`: pixels from the first tap to the last, in each axis."""
-
-    strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    reach: tuple[int, ...]
-    precision: lax.PrecisionLike
-
-    @classmethod
-    def of(
-        cls,
-        x: jax.Array,
-        kernel: jax.Array,
-        strides: Sequence[int],
-        padding: Padding,
-        *,
-        dilation: Sequence[int],
-        precision: lax.PrecisionLike,
-    ) -> Self:
-        reach = tuple((n - 1) * d for n, d in zip(kernel.shape[:2], dilation, strict=True))
-        if isinstance(padding, str):
-            size = tuple(r + 1 for r in reach)
-            padding = lax.padtype_to_pads(x.shape[1:3], size, strides, padding)
-        pads = tuple((before, after) for before, after in padding)
-        return cls(tuple(strides), pads, tuple(dilation), reach, precision)
-
-    def convolve(self, x: jax.Array, kernel: jax.Array, groups: int = 1) -> jax.Array:
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            self.strides,
-            self.padding,
-            rhs_dilation=self.dilation,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-            precision=self.precision,
-        )
-
-    def seen(self, padded: jax.Array, taps: Sequence[int]) -> Iterator[jax.Array]:
-        """What each of kh × kw taps sees of `padded [B, H, W, C]`, row by row: `[B, h, w, C]`."""
-        b, *size, c = padded.shape
-        # One past the last place of the first tap.
-        ends = [
-            (n - 1 - r) // s * s + 1 for n, r, s in zip(size, self.reach, self.strides, strict=True)
-        ]
-        for i in range(taps[0]):
-            for j in range(taps[1]):
-                top, left = i * self.dilation[0], j * self.dilation[1]
-                end = (b, top + ends[0], left + ends[1], c)
-                yield lax.slice(padded, (0, top, left, 0), end, (1, *self.strides, 1))
+    channels = x.shape[-1]
+    if x.ndim != 4 or kernel.ndim != 4 or kernel.shape[2] * groups != channels:
+        wanted = f"a kernel [kh, kw, {channels} / {groups}, Co]"
+        raise ValueError(f"x {x.shape} needs {wanted}, got {kernel.shape}")
+    depthwise = groups == channels == kernel.shape[-1]
+    window = (Depthwise if depthwise else _Dense).of(
+        x, kernel, strides, padding, dilation=dilation, groups=groups, precision=precision
+    )
+    if depthwise or groups == 1:
+        return by_device(x, kernel, window)
+    return window.general(x, kernel)
 
 
 class _Dense(Window):
-    def general(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return self.convolve(x, kernel)
-
     def on_cpu(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if not self._pointwise(kernel):
-            return self.convolve(x, kernel)
+            return self.general(x, kernel)
         (seen,) = self.seen(x, (1, 1))
         return self._product(seen, kernel[0, 0])
 
@@ -118,9 +70,9 @@ class _Dense(Window):
         if self._pointwise(kernel):
             dx = self._spread(self._product(dy, kernel[0, 0].T), x.shape)
         else:
-            dx = jax.vjp(lambda x: self.convolve(x, kernel), x)[1](dy)[0]
+            dx = jax.vjp(lambda x: self.general(x, kernel), x)[1](dy)[0]
         if x.shape[-1] < _FEW_CHANNELS:
-            return dx, jax.vjp(lambda kernel: self.convolve(x, kernel), kernel)[1](dy)[0]
+            return dx, jax.vjp(lambda kernel: self.general(x, kernel), kernel)[1](dy)[0]
         padded = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
         # One axis of pixels: for several XLA transposes what each tap sees.
         rows, ci = dy.reshape(-1, dy.shape[-1]), x.shape[-1]

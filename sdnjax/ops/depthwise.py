@@ -14,42 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sdnjax.ops.by_device import Arrays, by_device
-from sdnjax.ops.conv import Padding, Window
+from sdnjax.ops.by_device import Arrays
 from sdnjax.ops.per_device import per_device
+from sdnjax.ops.window import Window
 
 
-def depthwise_conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int] = (1, 1),
-    padding: Padding = "SAME",
-    *,
-    dilation: Sequence[int] = (1, 1),
-    precision: lax.PrecisionLike = None,
-) -> jax.Array:
-    """`y[p, c] = Σ_k kernel[k, 0, c] · x[p · stride + k · dilation − padding, c]`.
-
-    On a CPU it is the sum of the taps, in float32 for narrower types; elsewhere
-    `lax.conv_general_dilated` with as many groups as channels.
-
-    Args:
-      x: `[B, H, W, C]`, floating.
-      kernel: `[kh, kw, 1, C]`, of x's type.
-      padding: "SAME" and "VALID" as in `lax`, or (before, after) for each axis, in pixels.
-
-    Returns: `[B, h, w, C]` in x's type. It has gradients, but no forward mode (`jax.jvp`).
-    Raises: ValueError for shapes that do not fit.
-    """
-    if x.ndim != 4 or kernel.shape[2:] != (1, x.shape[-1]):
-        raise ValueError(f"x {x.shape} needs a kernel [kh, kw, 1, C], got {kernel.shape}")
-    window = _Depthwise.of(x, kernel, strides, padding, dilation=dilation, precision=precision)
-    return by_device(x, kernel, window)
-
-
-class _Depthwise(Window):
-    def general(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return self.convolve(x, kernel, x.shape[-1])
+class Depthwise(Window):
+    """Both forms of it: `kernel [kh, kw, 1, C]`, x and y of C channels."""
 
     def on_cpu(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         return self._sum_of_taps(jnp.pad(x, ((0, 0), *self.padding, (0, 0))), kernel)

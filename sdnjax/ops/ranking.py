@@ -18,18 +18,15 @@ def sorted_nonnegative(x: jax.Array) -> jax.Array:
     return lax.bitcast_convert_type(bits, x.dtype)
 
 
-def ranks_from_above(keys: jax.Array, ascending: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How many keys are above each, and how many are not below it; int32 `[N]` each.
+def first_places(keys: jax.Array, order: jax.Array) -> jax.Array:
+    """The first place of each of `keys [N]` in `order [N]`, the same sorted: int32 `[N]`."""
+    first = jnp.searchsorted(order, keys, method="scan_unrolled").astype(jnp.int32)
+    return lax.optimization_barrier(first)  # or XLA searches for each reader again
 
-    Args:
-      keys: `[N]`, any order.
-      ascending: the same, sorted.
-    """
-    n = keys.size
-    above = n - jnp.searchsorted(ascending, keys, side="right").astype(jnp.int32)
-    # Where the run of equal keys ends that begins there, counted from the largest key on.
-    descending = ascending[::-1]
-    place = jnp.arange(1, n + 1, dtype=jnp.int32)
-    ends = jnp.concatenate([descending[1:] != descending[:-1], jnp.ones((1,), bool)])
-    end = lax.cummin(jnp.where(ends, place, n), reverse=True)
-    return above, end[above]
+
+def run_ends(order: jax.Array) -> jax.Array:
+    """One past the last place of the run of equal numbers that each is in; sorted, int32 `[N]`."""
+    n = order.size
+    last = jnp.concatenate([order[1:] != order[:-1], jnp.ones((1,), bool)])
+    ends = jnp.where(last, jnp.arange(1, n + 1, dtype=jnp.int32), n)
+    return lax.cummin(ends, reverse=True)

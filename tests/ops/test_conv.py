@@ -1,4 +1,6 @@
-"""Convolution: against sums written out in float64, and that it is what layers use."""
+"""Convolution, dense, grouped and depthwise, against sums written out in float64."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +11,13 @@ from sdnjax.models.linear import Conv
 from sdnjax.ops.conv import conv
 
 
-def written_out(x, kernel, strides, pads, dilation):
+def written_out(x, kernel, strides, pads, dilation, *, groups=1):
     """Loops over outputs and taps; no slice, no padding."""
-    (b, height, width, _), (kh, kw, _, out) = x.shape, kernel.shape
+    (b, height, width, _), (kh, kw, inner, out) = x.shape, kernel.shape
+    # As a kernel that every input reaches, with zeros between the groups.
+    whole = np.zeros((kh, kw, inner * groups, out))
+    for group, mine in enumerate(np.split(np.arange(out), groups)):
+        whole[:, :, group * inner : (group + 1) * inner, mine] = kernel[..., mine]
     h, w = (
         (n + sum(p) - (k - 1) * d - 1) // s + 1
         for n, p, k, d, s in zip((height, width), pads, (kh, kw), dilation, strides, strict=True)
@@ -21,7 +27,7 @@ def written_out(x, kernel, strides, pads, dilation):
         above = row * strides[0] + i * dilation[0] - pads[0][0]
         left = column * strides[1] + j * dilation[1] - pads[1][0]
         if 0 <= above < height and 0 <= left < width:
-            y[:, row, column] += x[:, above, left] @ kernel[i, j]
+            y[:, row, column] += x[:, above, left] @ whole[i, j]
     return y
 
 
@@ -41,16 +47,22 @@ CASES = {  # size, kernel, strides, padding as given, as pixels, dilation
 }
 
 
-@pytest.mark.parametrize("channels", [3, 9])
+# Inputs, outputs, groups.
+CHANNELS = {"few": (3, 4, 1), "many": (9, 4, 1), "depthwise": (6, 6, 6), "grouped": (6, 4, 2)}
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradients(case, channels):
     size, kernel_size, strides, padding, pads, dilation = CASES[case]
+    inputs, outputs, groups = CHANNELS[channels]
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(2, *size, channels)), rng.normal(size=(*kernel_size, channels, 4))
-    expected = written_out(x, kernel, strides, pads, dilation)
+    x = rng.normal(size=(2, *size, inputs))
+    kernel = rng.normal(size=(*kernel_size, inputs // groups, outputs))
+    expected = written_out(x, kernel, strides, pads, dilation, groups=groups)
 
     def found(x, kernel):
-        return conv(x, kernel, strides, padding, dilation=dilation)
+        return conv(x, kernel, strides, padding, dilation=dilation, groups=groups)
 
     narrow = [jnp.asarray(a, jnp.float32) for a in (x, kernel)]
     y, pull = jax.vjp(jax.jit(found), *narrow)
@@ -61,7 +73,7 @@ def test_value_and_gradients(case, channels):
     for gradient, which in ((dx, 0), (dkernel, 1)):
         arguments = [x, kernel]
         arguments[which] = rng.normal(size=gradient.shape)
-        along = np.sum(dy * written_out(*arguments, strides, pads, dilation))
+        along = np.sum(dy * written_out(*arguments, strides, pads, dilation, groups=groups))
         np.testing.assert_allclose(np.sum(np.float64(gradient) * arguments[which]), along, 2e-5)
 
 
@@ -70,30 +82,50 @@ def test_sixteen_bits_are_summed_in_float32():
     x, dy = (jnp.asarray(rng.uniform(size=(1, 40, 50, 9)), jnp.bfloat16) for _ in range(2))
     kernel = jnp.zeros((1, 1, 9, 9), jnp.bfloat16)
     _, dkernel = jax.vjp(jax.jit(conv), x, kernel)[1](dy)
-    assert dkernel.dtype == jnp.bfloat16
     exact = np.einsum("bhwi,bhwo->io", np.float64(x), np.float64(dy))
+    assert dkernel.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float64(dkernel)[0, 0], exact, rtol=2**-8)
 
+    kernel = jnp.asarray(rng.normal(size=(5, 5, 1, 9)), jnp.bfloat16)
+    exact = written_out(
+        np.float64(x), np.float64(kernel), (1, 1), ((2, 2), (2, 2)), (1, 1), groups=9
+    )
+    y = conv(x, kernel, groups=9)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float64(y), exact, rtol=2**-8, atol=1e-3)
 
-def test_mapped_and_differentiated_twice():
+
+def test_mapped():
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.normal(size=(3, 1, 5, 6, 9)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 9, 2)), jnp.float32)
     mapped = jax.vmap(conv, in_axes=(0, None))(x, kernel)
     np.testing.assert_allclose(mapped, jnp.stack([conv(a, kernel) for a in x]), atol=1e-5)
 
-    def length(kernel):
-        return jnp.sum(jax.grad(lambda k: jnp.sum(conv(x[0], k) ** 2))(kernel) ** 2) / 4
 
-    def of_lax(kernel):
-        def y(k):
-            return jax.lax.conv_general_dilated(
-                x[0], k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_differentiated_twice(channels):
+    inputs, outputs, groups = CHANNELS[channels]
+    rng = np.random.default_rng(3)
+    x = jnp.asarray(rng.normal(size=(2, 5, 6, inputs)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, inputs // groups, outputs)), jnp.float32)
 
-        return jnp.sum(jax.grad(lambda k: jnp.sum(y(k) ** 2))(kernel) ** 2) / 4
+    def of_lax(x, kernel):
+        how = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", **how)
 
-    np.testing.assert_allclose(jax.grad(length)(kernel), jax.grad(of_lax)(kernel), rtol=1e-3)
+    def steepness(convolve):
+        def total(x, kernel):
+            return jnp.sum(convolve(x, kernel) ** 3)
+
+        def length(x, kernel):
+            return sum(jnp.sum(g**2) for g in jax.grad(total, (0, 1))(x, kernel))
+
+        return jax.jit(jax.grad(length, (0, 1)))(x, kernel)
+
+    ours = steepness(functools.partial(conv, groups=groups))
+    for found, expected in zip(ours, steepness(of_lax), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * jnp.max(expected))
 
 
 def test_layers_use_it_and_only_a_cpu_sees_products():
@@ -113,6 +145,23 @@ def test_layers_use_it_and_only_a_cpu_sees_products():
     assert (there.count("stablehlo.convolution"), there.count("stablehlo.dot_general")) == (2, 0)
 
 
+def test_layers_use_it_and_only_a_cpu_sees_sums_of_taps():
+    x = jnp.ones((1, 8, 8, 6))
+    layer = Conv(6, (3, 3), strides=2, feature_group_count=6)
+    values = layer.init(jax.random.key(0), x)
+    here = jax.jit(layer.apply).lower(values, x).compile().as_text()
+    assert "convolution(" not in here
+    there = jax.export.export(jax.jit(layer.apply), platforms=["cuda"])(values, x).mlir_module()
+    assert "feature_group_count = 6" in there
+    layer = Conv(6, (3, 3), feature_group_count=3)
+    values = layer.init(jax.random.key(0), x)
+    assert "feature_group_count = 3" in jax.jit(layer.apply).lower(values, x).as_text()
+
+
 def test_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"needs a kernel \[kh, kw, Ci, Co\]"):
+    with pytest.raises(
+        ValueError, match=r"needs a kernel \[kh, kw, 3 / 1, Co\], got \(3, 3, 4, 3\)"
+    ):
         conv(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 4, 3)))
+    with pytest.raises(ValueError, match=r"needs a kernel \[kh, kw, 3 / 3, Co\]"):
+        conv(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 3)), groups=3)

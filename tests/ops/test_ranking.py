@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from sdnjax.ops.ranking import ordered_bits, ranks_from_above, sorted_nonnegative
+from sdnjax.ops.ranking import first_places, ordered_bits, run_ends, sorted_nonnegative
 
 
 def test_sorting_bits_is_sorting_numbers():
@@ -13,9 +13,11 @@ def test_sorting_bits_is_sorting_numbers():
     np.testing.assert_array_equal(sorted_nonnegative(jnp.asarray(x)), np.sort(x, axis=-1))
 
 
-def test_ranks_with_ties():
-    keys = jnp.asarray(np.random.default_rng(1).integers(-1, 6, 40))
-    above, not_below = ranks_from_above(keys, jnp.sort(keys))
-    for i, key in enumerate(np.asarray(keys)):
-        assert above[i] == (keys > key).sum() and not_below[i] == (keys >= key).sum()
-    assert ordered_bits(jnp.zeros(())).dtype == jnp.int32
+def test_runs_of_equal_keys():
+    keys = np.random.default_rng(1).integers(-1, 6, 40)
+    order = np.sort(keys)
+    first, ends = first_places(jnp.asarray(keys), jnp.asarray(order)), run_ends(jnp.asarray(order))
+    for i in range(40):
+        assert first[i] == (keys < keys[i]).sum()
+        assert ends[i] == (keys <= order[i]).sum()
+    assert first.dtype == ends.dtype == ordered_bits(jnp.zeros(())).dtype == jnp.int32
