@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +15,12 @@ from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.ops.bands import channel_sum
 from sdnjax.ops.distance import distance_to
 from sdnjax.ops.labels import IGNORE
-from sdnjax.ops.neighbours import shift, weighted_sum
+from sdnjax.ops.neighbours import inside, shift, weighted_sum, with_neighbours
 from sdnjax.settings import check_types, setting
 
 # Down, up, left, right, then the diagonals: of equally near ones the first is the target.
 DIRECTIONS = ((1, 0), (-1, 0), (0, -1), (0, 1), (-1, 1), (1, 1), (-1, -1), (1, -1))
+_AROUND = (*DIRECTIONS, (0, 0))
 # A boundary lies where KL is above one of these; they go far beyond what float32 can reach.
 _THRESHOLDS = np.asarray(1e-5 * 1.2 ** np.arange(128), np.float32)
 
@@ -59,10 +61,9 @@ class ActiveBoundary:
 
         directions = jax.nn.log_softmax(divergences(log_p, constant), axis=-1)
         rest = self.smoothing / len(DIRECTIONS)
-        aim = jnp.take_along_axis(
-            directions, jnp.minimum(target, len(DIRECTIONS) - 1)[..., None], axis=-1
-        )[..., 0]
-        losses = -(rest * jnp.sum(directions, -1) + (1 - self.smoothing - rest) * aim)
+        aim = target[..., None] == jnp.arange(len(DIRECTIONS), dtype=target.dtype)
+        shares = jnp.where(aim, 1 - self.smoothing, rest).astype(directions.dtype)
+        losses = -jnp.sum(shares * directions, axis=-1)
         weights = jnp.minimum(distance, self.farthest).astype(losses.dtype) / self.farthest
         total = jnp.sum(jnp.where(moves, weights * losses, 0))
         return {"active_boundary": Mean(total, jnp.sum(moves, dtype=jnp.int32))}
@@ -81,14 +82,15 @@ def predicted_boundary(log_p: jax.Array, share: float, budget: str) -> jax.Array
     The threshold is the first of `1e-5 · 1.2^k` above which at most a share of an image's pixels
     lies, of each image or of the batch.
     """
-    p = jnp.exp(log_p)
+    offsets = ((1, 0), (0, 1))
 
-    def divergence(offset: tuple[int, int]) -> jax.Array:
-        there = channel_sum(p * (log_p - shift(log_p, offset)))
-        inside = shift(jnp.ones_like(there), offset)
-        return jnp.where(inside > 0, there, 0)
+    def divergence(
+        read: Callable[[tuple[int, int]], jax.Array], p: jax.Array, log_p: jax.Array
+    ) -> jax.Array:
+        return jnp.stack([channel_sum(p * (log_p - read(o))) for o in offsets], axis=-1)
 
-    kl = divergence((1, 0)) + divergence((0, 1))
+    kl = with_neighbours(divergence, log_p, offsets, jnp.exp(log_p), log_p)
+    kl = jnp.sum(jnp.where(inside(log_p.shape, offsets), kl, 0), axis=-1)
     b, h, w = kl.shape
     most = share * h * w
     axes = (1, 2) if budget == "image" else (0, 1, 2)
@@ -115,7 +117,7 @@ def nearest_direction(distance: jax.Array) -> jax.Array:
     far = jnp.asarray(1e5, distance.dtype)
     padded = jnp.pad(distance, ((0, 0), (1, 1), (1, 1)), constant_values=far)
     _, h, w = distance.shape
-    there = [padded[:, 1 + y : 1 + y + h, 1 + x : 1 + x + w] for y, x in (*DIRECTIONS, (0, 0))]
+    there = [padded[:, 1 + y : 1 + y + h, 1 + x : 1 + x + w] for y, x in _AROUND]
     return jnp.argmin(jnp.stack(there, axis=-1), axis=-1).astype(jnp.int32)
 
 
@@ -124,20 +126,30 @@ def divergences(log_p: jax.Array, constant: jax.Array) -> jax.Array:
 
     Borders are repeated outwards.
     """
-    edge = ((0, 0), (1, 1), (1, 1))
-    neighbour = jnp.pad(jnp.exp(constant), (*edge, (0, 0)), mode="edge")
-    entropy = jnp.pad(channel_sum(jnp.exp(constant) * constant), edge, mode="edge")
+    cross = _cross(log_p, jnp.exp(constant))
+    entropy = lax.stop_gradient(cross[..., -1])
+    there = {o: shift(entropy, o) - cross[..., i] for i, o in enumerate(_AROUND)}
+    # Beyond a border lies the border: there a direction is the one without the step across it.
     _, h, w, _ = log_p.shape
-    own = [entropy[:, 1 + y : 1 + y + h, 1 + x : 1 + x + w] for y, x in DIRECTIONS]
-    return jnp.stack(own, axis=-1) - _cross(log_p, neighbour)
+    row, column = jnp.arange(h)[:, None], jnp.arange(w)
+    for (y, x), value in list(there.items()):
+        there[y, x] = jnp.where(row + y == jnp.clip(row + y, 0, h - 1), value, there[0, x])
+    for (y, x), value in list(there.items()):
+        there[y, x] = jnp.where(column + x == jnp.clip(column + x, 0, w - 1), value, there[y, 0])
+    return jnp.stack([there[o] for o in DIRECTIONS], axis=-1)
 
 
 @jax.custom_vjp
 def _cross(log_p: jax.Array, neighbour: jax.Array) -> jax.Array:
-    """`Σ_c P_c(p + d) log P_c(p)`, `[B, H, W, 8]`; neighbour is padded by a pixel on every side."""
-    _, h, w, _ = log_p.shape
-    parts = (neighbour[:, 1 + y : 1 + y + h, 1 + x : 1 + x + w] for y, x in DIRECTIONS)
-    return jnp.stack([channel_sum(part * log_p) for part in parts], axis=-1)
+    """`Σ_c P_c(p + d) log P_c(p)` of all directions and, last, of d = 0: `[B, H, W, 9]`.
+
+    neighbour holds P, which reads as 0 outside and gets no gradient.
+    """
+
+    def products(read: Callable[[tuple[int, int]], jax.Array], own: jax.Array) -> jax.Array:
+        return jnp.stack([channel_sum(read(offset) * own) for offset in _AROUND], axis=-1)
+
+    return with_neighbours(products, neighbour, _AROUND, log_p)
 
 
 def _cross_fwd(
@@ -148,9 +160,8 @@ def _cross_fwd(
 
 def _cross_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     log_p, neighbour = residuals
-    # One pass over all eight directions: no map of K channels for each.
-    padded = jnp.pad(g, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    d = weighted_sum(neighbour, padded, DIRECTIONS)[:, 1:-1, 1:-1]
+    # One pass over all directions: no map of K channels for each.
+    d = weighted_sum(neighbour, g, _AROUND)
     return d.astype(log_p.dtype), jnp.zeros_like(neighbour)
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sdnjax.errors import InputError
+from sdnjax.ops.bands import channel_sum
 from sdnjax.ops.labels import IGNORE
 
 
@@ -57,9 +58,8 @@ def _forward(
     log_p = jnp.take_along_axis(scores, index[..., None], axis=-1)[..., 0] - log_sum
     others = jnp.zeros_like(log_p)
     if rest is not None:
-        # No matrix product, which accelerators would round to fewer bits.
         rest = rest.astype(scores.dtype)
-        others = jnp.sum(scores * rest, axis=-1) - jnp.sum(rest) * log_sum
+        others = channel_sum(scores, rest) - jnp.sum(rest) * log_sum
     return (log_p, others), (scores, index, rest, log_sum)
 
 

@@ -157,12 +157,12 @@ def reach_of(offsets, shape) -> tuple[int, int]:
     return min(h, max(abs(y) for y, _ in offsets)), min(w, max(abs(x) for _, x in offsets))
 
 
-def channel_sum(x: jax.Array) -> jax.Array:
-    """Sum over the last axis."""
+def channel_sum(x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Sum over the last axis, of `x · weights` where there are any: `[…, C]` → `[…]`."""
     if not works_in_bands():
-        return jnp.sum(x, axis=-1)
-    # In XLA:CPU a reduction of the minor axis adds one number after the other: a product with
-    # ones is vectorised.
-    ones = jnp.ones(x.shape[-1:], x.dtype)
+        return jnp.sum(x if weights is None else x * weights, axis=-1)
+    # In XLA:CPU a reduction of the minor axis adds one number after the other: a product is
+    # vectorised.
+    weights = jnp.ones(x.shape[-1:], x.dtype) if weights is None else weights
     axes = (((x.ndim - 1,), (0,)), ((), ()))
-    return lax.dot_general(x, ones, axes, precision=lax.Precision.HIGHEST)
+    return lax.dot_general(x, weights, axes, precision=lax.Precision.HIGHEST)
