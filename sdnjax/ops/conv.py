@@ -1,8 +1,8 @@
 """Convolution, in forms that are fast on CPUs.
 
 XLA's CPU backend computes a kernel's gradient as a convolution with the batch for channels, at a
-tenth to a half of the speed of the same matrix products: here each tap is one of those. `depthwise.py`
-has the form where each channel is convolved by itself.
+tenth to a half of the speed of the same matrix products: here each tap is one of those. Where each
+channel is convolved by itself, the form is that of `depthwise.py`.
 """
 
 from __future__ import annotations
