@@ -77,6 +77,24 @@ def test_value_and_gradients(case, channels):
         np.testing.assert_allclose(np.sum(np.float64(gradient) * arguments[which]), along, 2e-5)
 
 
+@pytest.mark.parametrize("band_bytes", [1, 5000])
+@pytest.mark.parametrize("case", CASES)
+def test_large_maps_in_bands(case, band_bytes, monkeypatch):
+    size, kernel_size, strides, padding, _, dilation = CASES[case]
+    rng = np.random.default_rng(4)
+    x = jnp.asarray(rng.normal(size=(2, *size, 9)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*kernel_size, 9, 4)), jnp.float32)
+
+    def gradient():
+        y, pull = jax.vjp(lambda k: conv(x, k, strides, padding, dilation=dilation), kernel)
+        return pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))[0]
+
+    expected = gradient()
+    monkeypatch.setattr("sdnjax.ops.conv._MANY_PIXELS", 1)
+    monkeypatch.setattr("sdnjax.ops.conv._BAND_BYTES", band_bytes)
+    np.testing.assert_allclose(gradient(), expected, rtol=0, atol=2e-5)
+
+
 def test_sixteen_bits_are_summed_in_float32():
     rng = np.random.default_rng(1)
     x, dy = (jnp.asarray(rng.uniform(size=(1, 40, 50, 9)), jnp.bfloat16) for _ in range(2))
