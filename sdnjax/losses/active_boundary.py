@@ -59,11 +59,11 @@ class ActiveBoundary:
         # An image without a true boundary has nowhere to go.
         moves &= jnp.isfinite(distance)
 
-        directions = jax.nn.log_softmax(divergences(log_p, constant), axis=0)
+        directions = jax.nn.log_softmax(divergences(log_p, constant), axis=-1)
         rest = self.smoothing / len(DIRECTIONS)
-        aim = target == jnp.arange(len(DIRECTIONS), dtype=target.dtype).reshape(-1, 1, 1, 1)
+        aim = target[..., None] == jnp.arange(len(DIRECTIONS), dtype=target.dtype)
         shares = jnp.where(aim, 1 - self.smoothing, rest).astype(directions.dtype)
-        losses = -jnp.sum(shares * directions, axis=0)
+        losses = -jnp.sum(shares * directions, axis=-1)
         weights = jnp.minimum(distance, self.farthest).astype(losses.dtype) / self.farthest
         total = jnp.sum(jnp.where(moves, weights * losses, 0))
         return {"active_boundary": Mean(total, jnp.sum(moves, dtype=jnp.int32))}
@@ -122,7 +122,7 @@ def nearest_direction(distance: jax.Array) -> jax.Array:
 
 
 def divergences(log_p: jax.Array, constant: jax.Array) -> jax.Array:
-    """`KL(P(p + d) ‖ P(p))` of all eight directions, `[8, B, H, W]`; no gradient to the neighbour.
+    """`KL(P(p + d) ‖ P(p))` of all eight directions, `[B, H, W, 8]`; no gradient to the neighbour.
 
     Borders are repeated outwards.
     """
@@ -136,7 +136,7 @@ def divergences(log_p: jax.Array, constant: jax.Array) -> jax.Array:
         there[y, x] = jnp.where(row + y == jnp.clip(row + y, 0, h - 1), value, there[0, x])
     for (y, x), value in list(there.items()):
         there[y, x] = jnp.where(column + x == jnp.clip(column + x, 0, w - 1), value, there[y, 0])
-    return jnp.stack([there[o] for o in DIRECTIONS])
+    return jnp.stack([there[o] for o in DIRECTIONS], axis=-1)
 
 
 @jax.custom_vjp

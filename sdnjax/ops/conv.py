@@ -8,6 +8,7 @@ channel is convolved by itself, the form is that of `depthwise.py`.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -18,11 +19,16 @@ from sdnjax.ops.bands import bands_of
 from sdnjax.ops.by_device import Arrays, by_device
 from sdnjax.ops.depthwise import Depthwise
 from sdnjax.ops.per_device import per_device
+from sdnjax.ops.sizes import known
 from sdnjax.ops.window import Padding, Window
 
 # With fewer input channels, such as a picture's three, matrix products are too narrow to gain.
 _FEW_CHANNELS = 8
-# From so many outputs on their inputs are no longer in cache when the next tap reads them.
+# Up to so many pixels of the result XLA's convolutions are slow, down to a fiftieth of the product.
+_FEW_PIXELS = 64
+# Numbers up to which the gradient of the input goes by patches; more would cost memory.
+_MOST_IN_PATCHES = 6 * 2**20
+# From so many pixels of the result on the input is no longer in cache when the next tap reads it.
 _MANY_PIXELS = 8192
 _BAND_BYTES = 4 * 2**20
 
@@ -39,9 +45,9 @@ def conv(
 ) -> jax.Array:
     """`y[p, o] = Σ_k Σ_i kernel[k, i, o] · x[p · stride + k · dilation − padding, i]`.
 
-    On a CPU a 1×1 kernel is a matrix product, any kernel's gradient one for each tap, and a
-    depthwise convolution, of as many groups as channels, a sum of taps, in float32 for narrower
-    types; with other groups, and on other devices, it is `lax.conv_general_dilated`.
+    On a CPU gradients are matrix products, and so are 1×1 kernels and those of few pixels; a
+    depthwise convolution, of as many groups as channels, is a sum of taps, in float32 for narrower
+    types. With other groups, and on other devices, it is `lax.conv_general_dilated`.
 
     Args:
       x: `[B, H, W, Ci]`, floating.
@@ -67,35 +73,42 @@ def conv(
 
 class _Dense(Window):
     def on_cpu(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        if not self._pointwise(kernel):
+        if not (self._pointwise(kernel) or self._pixels(x) <= _FEW_PIXELS):
             return self.general(x, kernel)
-        (seen,) = self.seen(x, (1, 1))
-        return self._product(seen, kernel[0, 0]).astype(x.dtype)
+        patches = self.patches(x, kernel.shape[:2])
+        return self._product(patches, _rows(kernel)).astype(x.dtype)
 
     def gradients_on_cpu(self, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Arrays:
-        if self._pointwise(kernel):
-            dx = self._spread(self._product(dy, kernel[0, 0].T).astype(x.dtype), x.shape)
+        size, rows = kernel.shape[:2], _rows(kernel)
+        if self._pointwise(kernel) or self._pixels(x) * len(rows) <= _MOST_IN_PATCHES:
+            # Back to the patches, and from them to where each tap has read.
+            back = self._product(dy, rows.T).astype(x.dtype)
+            (dx,) = jax.vjp(lambda x: self.patches(x, size), x)[1](back)
         else:
             dx = jax.vjp(lambda x: self.general(x, kernel), x)[1](dy)[0]
         if x.shape[-1] < _FEW_CHANNELS:
             return dx, jax.vjp(lambda kernel: self.general(x, kernel), kernel)[1](dy)[0]
-        of_rows = functools.partial(self._kernel_gradient, size=kernel.shape[:2])
+        of_rows = functools.partial(self._kernel_gradient, size=size)
         summed = per_device(of_rows, "b h w i, b y x o -> i o", summed=True, by_mesh=True)
         return dx, summed(x, dy).reshape(kernel.shape).astype(kernel.dtype)
 
     def _pointwise(self, kernel: jax.Array) -> bool:
         return kernel.shape[:2] == (1, 1) and not any(map(any, self.padding))
 
+    def _pixels(self, x: jax.Array) -> float:
+        """Of the result; infinite where sizes are symbols."""
+        if not known(x.shape):
+            return math.inf
+        axes = zip(x.shape[1:3], self.padding, self.reach, self.strides, strict=True)
+        return x.shape[0] * math.prod((n + sum(pad) - 1 - r) // s + 1 for n, pad, r, s in axes)
+
     def _kernel_gradient(self, x: jax.Array, dy: jax.Array, *, size: Sequence[int]) -> jax.Array:
         """`Σ_p dy[p] x[p + k]` as `[kh · kw · Ci, Co]`, at least float32."""
-        padded, ci = jnp.pad(x, ((0, 0), *self.padding, (0, 0))), x.shape[-1]
-        b, h, w, co = dy.shape
-        taps = size[0] * size[1]
-        # One axis of pixels throughout: for several XLA transposes what each tap sees.
-        if taps == 1 or b * h * w < _MANY_PIXELS:
-            rows = dy.reshape(-1, co)
-            seen = (part.reshape(-1, ci) for part in self.seen(padded, size))
-            return jnp.concatenate([self._product(part, rows, pixels=True) for part in seen])
+        padded, taps = self.padded(x), math.prod(size)
+        pixels, (ci, co) = math.prod(dy.shape[:3]), (x.shape[-1], dy.shape[-1])
+        if taps == 1 or pixels < _MANY_PIXELS:
+            seen = self.seen(padded, size)
+            return jnp.concatenate([self._over_pixels(part, dy) for part in seen])
         # Large maps would be read from memory for every tap: bands of rows serve all at once.
         bands = bands_of(dy.shape, taps * ci * x.dtype.itemsize, limit=_BAND_BYTES)
         rows_seen = (bands.rows - 1) * self.strides[0] + self.reach[0] + 1
@@ -104,26 +117,29 @@ class _Dense(Window):
             first = bands.start(i) * self.strides[0]
             window = lax.dynamic_slice_in_dim(padded, first, rows_seen, axis=1)
             patches = jnp.concatenate(list(self.seen(window, size)), axis=-1)
-            d = bands.where_fresh(bands.take(dy, i), i)
-            product = self._product(patches.reshape(-1, taps * ci), d.reshape(-1, co), pixels=True)
-            return total + product
+            return total + self._over_pixels(patches, bands.where_fresh(bands.take(dy, i), i))
 
         start = jnp.zeros((taps * ci, co), _at_least_float32(x.dtype))
         return lax.fori_loop(0, bands.count, add_band, start)
 
-    def _product(self, a: jax.Array, b: jax.Array, pixels: bool = False) -> jax.Array:
-        """The sum over channels, a's last axis and b's first, or over the pixels of both."""
-        axes = (((0,), (0,)) if pixels else ((a.ndim - 1,), (0,)), ((), ()))
+    def _product(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """The sum over channels, a's last axis and b's first, at least in float32."""
+        return self._dot(a, b, a.ndim - 1)
+
+    def _over_pixels(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """The sum over all axes but the last of both: `[…, Ci]`, `[…, Co]` → `[Ci, Co]`."""
+        # One axis of pixels: for several XLA transposes what each tap sees.
+        return self._dot(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), 0)
+
+    def _dot(self, a: jax.Array, b: jax.Array, axis: int) -> jax.Array:
         wide = _at_least_float32(a.dtype)
+        axes = (((axis,), (0,)), ((), ()))
         return lax.dot_general(a, b, axes, self.precision, preferred_element_type=wide)
 
-    def _spread(self, y: jax.Array, shape: Sequence[int]) -> jax.Array:
-        """y where a stride's first tap saw it, zeros between."""
-        borders = [
-            (0, n - (m - 1) * s - 1, s - 1)
-            for n, m, s in zip(shape[1:3], y.shape[1:3], self.strides, strict=True)
-        ]
-        return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
+
+def _rows(kernel: jax.Array) -> jax.Array:
+    """`[kh, kw, Ci, Co]` → `[kh · kw · Ci, Co]`, in the order of patches."""
+    return kernel.reshape(-1, kernel.shape[-1])
 
 
 def _at_least_float32(dtype: jnp.dtype) -> jnp.dtype:

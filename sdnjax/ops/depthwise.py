@@ -23,7 +23,7 @@ class Depthwise(Window):
     """Both forms of it: `kernel [kh, kw, 1, C]`, x and y of C channels."""
 
     def on_cpu(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return self._sum_of_taps(jnp.pad(x, ((0, 0), *self.padding, (0, 0))), kernel)
+        return self._sum_of_taps(self.padded(x), kernel)
 
     def gradients_on_cpu(self, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Arrays:
         of_rows = functools.partial(self._kernel_gradient, size=kernel.shape[:2])
@@ -56,7 +56,7 @@ class Depthwise(Window):
         pixels at once adds one number after the other.
         """
         (b, h, w, c), (kh, kw) = dy.shape, size
-        padded = jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
+        padded = self.padded(x)
         (row_stride, stride), (row_dilation, dilation) = self.strides, self.dilation
         window = (1, self.reach[0] + 1, padded.shape[2], c)
 

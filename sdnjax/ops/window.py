@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 Padding = str | Sequence[tuple[int, int]]
@@ -67,3 +68,12 @@ class Window:
                 top, left = i * self.dilation[0], j * self.dilation[1]
                 end = (b, top + ends[0], left + ends[1], c)
                 yield lax.slice(padded, (0, top, left, 0), end, (1, *self.strides, 1))
+
+    def padded(self, x: jax.Array) -> jax.Array:
+        """With the zeros that taps see beyond the border."""
+        return jnp.pad(x, ((0, 0), *self.padding, (0, 0)))
+
+    def patches(self, x: jax.Array, taps: Sequence[int]) -> jax.Array:
+        """What all taps see, one after the other: `[B, H, W, C]` → `[B, h, w, kh · kw · C]`."""
+        seen = list(self.seen(self.padded(x), taps))
+        return seen[0] if len(seen) == 1 else jnp.concatenate(seen, axis=-1)

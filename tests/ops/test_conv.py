@@ -77,22 +77,28 @@ def test_value_and_gradients(case, channels):
         np.testing.assert_allclose(np.sum(np.float64(gradient) * arguments[which]), along, 2e-5)
 
 
-@pytest.mark.parametrize("band_bytes", [1, 5000])
+# By products alone, by XLA's convolutions but for bands of a row, and of several rows.
+FORMS = {"products": (10**9, 10**9, 10**9, 1), "row": (0, 0, 1, 1), "rows": (0, 0, 1, 5000)}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("case", CASES)
-def test_large_maps_in_bands(case, band_bytes, monkeypatch):
+def test_forms_for_other_sizes_agree(case, form, monkeypatch):
     size, kernel_size, strides, padding, _, dilation = CASES[case]
     rng = np.random.default_rng(4)
     x = jnp.asarray(rng.normal(size=(2, *size, 9)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(*kernel_size, 9, 4)), jnp.float32)
 
-    def gradient():
-        y, pull = jax.vjp(lambda k: conv(x, k, strides, padding, dilation=dilation), kernel)
-        return pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))[0]
+    def value_and_gradients():
+        y, pull = jax.vjp(lambda *a: conv(*a, strides, padding, dilation=dilation), x, kernel)
+        return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
-    expected = gradient()
-    monkeypatch.setattr("sdnjax.ops.conv._MANY_PIXELS", 1)
-    monkeypatch.setattr("sdnjax.ops.conv._BAND_BYTES", band_bytes)
-    np.testing.assert_allclose(gradient(), expected, rtol=0, atol=2e-5)
+    expected = value_and_gradients()
+    names = ("_FEW_PIXELS", "_MOST_IN_PATCHES", "_MANY_PIXELS", "_BAND_BYTES")
+    for name, value in zip(names, FORMS[form], strict=True):
+        monkeypatch.setattr(f"sdnjax.ops.conv.{name}", value)
+    for found, wanted in zip(value_and_gradients(), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5)
 
 
 def test_sixteen_bits_are_summed_in_float32():
@@ -155,7 +161,7 @@ def test_layers_use_it_and_only_a_cpu_sees_products():
     def loss(values):
         return jnp.sum(layer.apply(values, x) ** 2)
 
-    layer = Conv(6, (3, 3), strides=2)
+    x, layer = jnp.ones((1, 32, 32, 9)), Conv(6, (3, 3), strides=2)
     values = layer.init(jax.random.key(0), x)
     here = jax.jit(jax.grad(loss)).lower(values).as_text()
     assert (here.count("stablehlo.convolution"), here.count("stablehlo.dot_general")) == (1, 9)
