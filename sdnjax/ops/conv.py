@@ -28,6 +28,7 @@ _FEW_CHANNELS = 8
 _FEW_PIXELS = 64
 # Numbers up to which the gradient of the input goes by patches; more would cost memory.
 _MOST_IN_PATCHES = 6 * 2**20
+_CHANNELS_THAT_PAY = 64
 # From so many pixels of the result on the input is no longer in cache when the next tap reads it.
 _MANY_PIXELS = 8192
 _BAND_BYTES = 4 * 2**20
@@ -80,7 +81,7 @@ class _Dense(Window):
 
     def gradients_on_cpu(self, x: jax.Array, kernel: jax.Array, dy: jax.Array) -> Arrays:
         size, rows = kernel.shape[:2], _rows(kernel)
-        if self._pointwise(kernel) or self._pixels(x) * len(rows) <= _MOST_IN_PATCHES:
+        if self._pointwise(kernel) or self._patches_pay(x, kernel):
             # Back to the patches, and from them to where each tap has read.
             back = self._product(dy, rows.T).astype(x.dtype)
             (dx,) = jax.vjp(lambda x: self.patches(x, size), x)[1](back)
@@ -94,6 +95,13 @@ class _Dense(Window):
 
     def _pointwise(self, kernel: jax.Array) -> bool:
         return kernel.shape[:2] == (1, 1) and not any(map(any, self.padding))
+
+    def _patches_pay(self, x: jax.Array, kernel: jax.Array) -> bool:
+        """Whether the gradient of the input goes by patches."""
+        pixels, (taps, channels) = self._pixels(x), (math.prod(kernel.shape[:2]), x.shape[-1])
+        if channels < _CHANNELS_THAT_PAY and pixels > _FEW_PIXELS:
+            return False  # faster or not, each takes XLA longer to compile
+        return pixels * taps * channels <= _MOST_IN_PATCHES
 
     def _pixels(self, x: jax.Array) -> float:
         """Of the result; infinite where sizes are symbols."""

@@ -77,8 +77,13 @@ def test_value_and_gradients(case, channels):
         np.testing.assert_allclose(np.sum(np.float64(gradient) * arguments[which]), along, 2e-5)
 
 
-# By products alone, by XLA's convolutions but for bands of a row, and of several rows.
-FORMS = {"products": (10**9, 10**9, 10**9, 1), "row": (0, 0, 1, 1), "rows": (0, 0, 1, 5000)}
+# How the sizes decide; see the constants of these names.
+FORMS = {
+    "products": (10**9, 10**9, 1, 10**9, 1),
+    "products of gradients": (0, 10**9, 1, 10**9, 1),
+    "bands of a row": (0, 0, 1, 1, 1),
+    "bands of rows": (0, 0, 1, 1, 5000),
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -94,9 +99,9 @@ def test_forms_for_other_sizes_agree(case, form, monkeypatch):
         return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
     expected = value_and_gradients()
-    names = ("_FEW_PIXELS", "_MOST_IN_PATCHES", "_MANY_PIXELS", "_BAND_BYTES")
+    names = ("FEW_PIXELS", "MOST_IN_PATCHES", "CHANNELS_THAT_PAY", "MANY_PIXELS", "BAND_BYTES")
     for name, value in zip(names, FORMS[form], strict=True):
-        monkeypatch.setattr(f"sdnjax.ops.conv.{name}", value)
+        monkeypatch.setattr(f"sdnjax.ops.conv._{name}", value)
     for found, wanted in zip(value_and_gradients(), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5)
 
