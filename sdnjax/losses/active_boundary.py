@@ -51,15 +51,16 @@ class ActiveBoundary:
 
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
         scores = output(outputs, self.on)
-        log_p = jax.nn.log_softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
-        constant = lax.stop_gradient(log_p)
+        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        log_p, p = jax.nn.log_softmax(scores), jax.nn.softmax(lax.stop_gradient(scores))
         distance = jnp.maximum(jnp.floor(distance_to(true_boundary(batch["label"])) - 1), 0)
         target = nearest_direction(distance)
-        moves = predicted_boundary(constant, self.share, self.budget) & (target < len(DIRECTIONS))
+        moves = predicted_boundary(p, lax.stop_gradient(log_p), self.share, self.budget)
+        moves &= target < len(DIRECTIONS)
         # An image without a true boundary has nowhere to go.
         moves &= jnp.isfinite(distance)
 
-        directions = jax.nn.log_softmax(divergences(log_p, constant), axis=-1)
+        directions = jax.nn.log_softmax(divergences(log_p, p), axis=-1)
         rest = self.smoothing / len(DIRECTIONS)
         aim = target[..., None] == jnp.arange(len(DIRECTIONS), dtype=target.dtype)
         shares = jnp.where(aim, 1 - self.smoothing, rest).astype(directions.dtype)
@@ -76,7 +77,7 @@ def true_boundary(labels: jax.Array, ignore: int = IGNORE) -> jax.Array:
     return lower | right | (labels == ignore)
 
 
-def predicted_boundary(log_p: jax.Array, share: float, budget: str) -> jax.Array:
+def predicted_boundary(p: jax.Array, log_p: jax.Array, share: float, budget: str) -> jax.Array:
     """Where neighbouring distributions differ most, widened by a pixel: booleans `[B, H, W]`.
 
     The threshold is the first of `1e-5 · 1.2^k` above which at most a share of an image's pixels
@@ -89,7 +90,7 @@ def predicted_boundary(log_p: jax.Array, share: float, budget: str) -> jax.Array
     ) -> jax.Array:
         return jnp.stack([channel_sum(p * (log_p - read(o))) for o in offsets], axis=-1)
 
-    kl = with_neighbours(divergence, log_p, offsets, jnp.exp(log_p), log_p)
+    kl = with_neighbours(divergence, log_p, offsets, p, log_p)
     kl = jnp.sum(jnp.where(inside(log_p.shape, offsets), kl, 0), axis=-1)
     b, h, w = kl.shape
     most = share * h * w
@@ -121,12 +122,12 @@ def nearest_direction(distance: jax.Array) -> jax.Array:
     return jnp.argmin(jnp.stack(there), axis=0).astype(jnp.int32)
 
 
-def divergences(log_p: jax.Array, constant: jax.Array) -> jax.Array:
-    """`KL(P(p + d) ‖ P(p))` of all eight directions, `[B, H, W, 8]`; no gradient to the neighbour.
+def divergences(log_p: jax.Array, p: jax.Array) -> jax.Array:
+    """`KL(P(p + d) ‖ P(p))` of all eight directions, `[B, H, W, 8]`; none of p has a gradient.
 
     Borders are repeated outwards.
     """
-    cross = _cross(log_p, jnp.exp(constant))
+    cross = _cross(log_p, p)
     entropy = lax.stop_gradient(cross[..., -1])
     there = {o: shift(entropy, o) - cross[..., i] for i, o in enumerate(_AROUND)}
     # Beyond a border lies the border: there a direction is the one without the step across it.
