@@ -83,8 +83,10 @@ class _Dense(Window):
         size, rows = kernel.shape[:2], _rows(kernel)
         if self._pointwise(kernel) or self._patches_pay(x, kernel):
             # Back to the patches, and from them to where each tap has read.
-            back = self._product(dy, rows.T).astype(x.dtype)
-            (dx,) = jax.vjp(lambda x: self.patches(x, size), x)[1](back)
+            back = self._product(dy, rows.T)
+            read = jax.ShapeDtypeStruct(x.shape, back.dtype)
+            (dx,) = jax.linear_transpose(lambda x: self.patches(x, size), read)(back)
+            dx = dx.astype(x.dtype)
         else:
             dx = jax.vjp(lambda x: self.general(x, kernel), x)[1](dy)[0]
         if x.shape[-1] < _FEW_CHANNELS:

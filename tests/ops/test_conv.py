@@ -115,6 +115,13 @@ def test_sixteen_bits_are_summed_in_float32():
     assert dkernel.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float64(dkernel)[0, 0], exact, rtol=2**-8)
 
+    # Each pixel's gradient is the sum of what 25 taps give back.
+    x, kernel = x[:, :6, :7], jnp.ones((5, 5, 9, 9), jnp.bfloat16)
+    dx, _ = jax.vjp(jax.jit(conv), x, kernel)[1](dy[:, :6, :7])
+    whole = np.pad(np.float64(dy[0, :6, :7]).sum(-1), 2)
+    exact = sum(whole[i : i + 6, j : j + 7] for i in range(5) for j in range(5))
+    np.testing.assert_allclose(np.float64(dx)[0], np.tile(exact[..., None], 9), rtol=2**-8)
+
     kernel = jnp.asarray(rng.normal(size=(5, 5, 1, 9)), jnp.bfloat16)
     exact = written_out(
         np.float64(x), np.float64(kernel), (1, 1), ((2, 2), (2, 2)), (1, 1), groups=9
