@@ -102,6 +102,8 @@ def kills(work: Path, number: int, seed: int) -> dict[str, Any]:
             (process,) = start(work, run, 1)
             in_save = draw.random() < 1 / 3
             killed = kill_at(process, run, None if in_save else draw.uniform(0, life))
+            if not killed:
+                finish(process)
             process.communicate()
             steps = written(run)
             done += killed
