@@ -106,11 +106,8 @@ class _Dense(Window):
         return pixels * taps * channels <= _MOST_IN_PATCHES
 
     def _pixels(self, x: jax.Array) -> float:
-        """Of the result; infinite where sizes are symbols, and with several processes.
-
-        Programs with many small products have ended those, their reductions out of step.
-        """
-        if not known(x.shape) or jax.process_count() > 1:
+        """Of the result; infinite where sizes are symbols."""
+        if not known(x.shape):
             return math.inf
         axes = zip(x.shape[1:3], self.padding, self.reach, self.strides, strict=True)
         return x.shape[0] * math.prod((n + sum(pad) - 1 - r) // s + 1 for n, pad, r, s in axes)

@@ -28,8 +28,10 @@ def per_device(
             ask Python on GPUs and CPUs, but not on TPUs.
     """
     batched = [("b" in axes.split()) for axes in rule.split("->", maxsplit=1)[0].split(",")]
-    split = _by_mesh if by_mesh else _by_partitioner
-    partitioned = split(function, rule, batched, summed)
+    if by_mesh:
+        partitioned = over_mesh(function, batched, summed)
+    else:
+        partitioned = _by_partitioner(function, rule, batched, summed)
 
     @jax.custom_batching.custom_vmap
     def run(*arrays):
@@ -73,8 +75,16 @@ def _by_partitioner(function, rule: str, batched: Sequence[bool], summed: bool) 
     return partitioned
 
 
-def _by_mesh(function, rule: str, batched: Sequence[bool], summed: bool) -> Callable:
-    del rule
+def over_mesh(
+    function: Callable, batched: Sequence[bool], summed: bool | tuple[bool, ...]
+) -> Callable:
+    """`per_device` with `by_mesh` in JAX's own terms: it has derivatives, but a kernel that is
+    mapped over is mapped as usual.
+
+    Args:
+        batched: which of the arrays have a batch as their first axis.
+        summed: of the result, or of each result, whether it is a sum over images.
+    """
 
     def run(*arrays):
         mesh = jax.sharding.get_abstract_mesh()
@@ -92,7 +102,7 @@ def _by_mesh(function, rule: str, batched: Sequence[bool], summed: bool) -> Call
         return jax.shard_map(
             _summed_over(batch_axes, function, summed),
             in_specs=tuple(split if has_batch else whole for has_batch in batched),
-            out_specs=whole if summed else split,
+            out_specs=jax.tree.map(lambda is_sum: whole if is_sum else split, summed),
             axis_names=set(free),
             check_vma=False,
         )(*arrays)
@@ -103,7 +113,9 @@ def _by_mesh(function, rule: str, batched: Sequence[bool], summed: bool) -> Call
 def _summed_over(batch_axes, function, summed):
     def run(*arrays):
         y = function(*arrays)
-        return lax.psum(y, batch_axes) if summed and batch_axes else y
+        if not batch_axes:
+            return y
+        return jax.tree.map(lambda s, part: lax.psum(part, batch_axes) if s else part, summed, y)
 
     return run
 

@@ -4,8 +4,8 @@ One matrix product per band of rows contracts all taps and channels at once; its
 weighted differences, is built next to it and stays in cache. Where the kernel is larger than the
 image, a copy of it without its centre would be the largest array of all: then the taps take turns.
 No copy of the image is padded, and no patches outlive their band: `benchmarks/sdc.py` measures
-what is left. Batches are never cut: they may be spread over devices, and the sum over the bands
-in dW lets XLA's GPU compiler reduce over the devices once, after the loop.
+what is left. Batches are never cut: they may be spread over devices, and dW is summed over these
+once, after the loop.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from sdnjax.ops.neighbours import (
     with_centre,
     without_centre,
 )
+from sdnjax.ops.per_device import over_mesh
 from sdnjax.ops.sizes import known
 
 # Weighted differences per band as a share of the image, and in bytes where a CPU's caches count.
@@ -145,9 +146,21 @@ def _backward(dilation, precision, residuals, dy):
     dS_k = Σ_c D t;  dW_k = (s_k D)ᵀ dY;  dU[p] −= (s_k t)[p];  dU[p + o_k] += (s_k t)[p].
     """
     u, s, kernel = residuals
-    (kh, kw, ci, co), dtype = kernel.shape, accumulation_dtype(u.dtype)
-    if kh * kw == 1:
+    if kernel.shape[0] * kernel.shape[1] == 1:
         return jnp.zeros_like(u), jnp.zeros_like(s), jnp.zeros_like(kernel)
+    # By each device of its own images: XLA's CPU compiler would add dW up over them in every band,
+    # and processes run such sums of a loop and others in different orders.
+    gradients = over_mesh(
+        partial(_gradients, dilation=dilation, precision=precision),
+        batched=(True, True, False, True),
+        summed=(False, False, True),
+    )
+    du, ds, dkernel = gradients(u, s, kernel, dy)
+    return du.astype(u.dtype), ds, dkernel.astype(kernel.dtype)
+
+
+def _gradients(u, s, kernel, dy, *, dilation, precision):
+    (kh, kw, ci, co), dtype = kernel.shape, accumulation_dtype(u.dtype)
     taps = _Taps.of(u, kernel, dilation)
     bands, weights = taps.bands, taps.weights(kernel)
 
@@ -167,7 +180,8 @@ def _backward(dilation, precision, residuals, dy):
         dweights_g = _dot(dy_i, weighted, ((0, 1, 2), (0, 1, 2)), dtype, precision)
         if not taps.together:
             dweights_g = dweights_g[:, 0].T
-        # Read, add, write: the form of which XLA knows that its all-reduce can wait.
+        # Read, add, write: without a mesh in use, the form whose all-reduce XLA's GPU compiler
+        # moves out of the loop.
         k = 0 if taps.together else taps.tap(g)
         dweights_g += lax.dynamic_index_in_dim(dweights, k, keepdims=False)
         dweights = lax.dynamic_update_index_in_dim(dweights, dweights_g, k, 0)
@@ -183,8 +197,7 @@ def _backward(dilation, precision, residuals, dy):
     du, ds, dweights = bands.loop(step, start, u, taps.reach, taps.groups)
     if taps.together:
         dweights = with_centre(jnp.moveaxis(dweights[0], 0, 2), 0)
-    dkernel = dweights.astype(kernel.dtype).reshape(kernel.shape)
-    return du.astype(u.dtype), ds.astype(s.dtype), dkernel
+    return du, ds.astype(s.dtype), dweights.reshape(kernel.shape)
 
 
 _semantic_difference.defvjp(_forward, _backward)
