@@ -1,7 +1,7 @@
 """mmsegmentation's MaskFormer: mmdetection's `MaskFormerHead` on a ResNet or on Swin.
 
-Written from the published names and checked against Hugging Face's network under these names; no
-file of the authors has been loaded yet.
+Checked against mmdetection 3.3's code. Files of before its version 3 have other names: no such file
+has been loaded.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from sdnjax.convert import mmseg_swin
 from sdnjax.convert.mmseg_meta import mmseg_checkpoint
 from sdnjax.convert.mmseg_segmenter import packed_attention
-from sdnjax.convert.mmseg_swin import backbone_rows
 from sdnjax.convert.parts import part
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
@@ -32,12 +34,18 @@ def rows(model: MaskClassifier) -> list[Row]:
     """The whole network."""
     decoder = part(model, "decoder", MaskFormerDecoder)
     if isinstance(model.backbone, Swin):
-        backbone, width = backbone_rows(model.backbone), 8 * model.backbone.width
+        backbone, width = mmseg_swin.backbone_rows(model.backbone), 8 * model.backbone.width
     else:
         network = part(model, "backbone", ResNet)
         backbone = resnet(network, "backbone", "backbone.")
         width = 512 if network.depth < 50 else 2048
     return [*backbone, *_decoder_rows(decoder, width != decoder.channels)]
+
+
+def constants(model: MaskClassifier) -> dict[str, np.ndarray]:
+    """Swin's."""
+    swin = model.backbone
+    return mmseg_swin.backbone_constants(swin) if isinstance(swin, Swin) else {}
 
 
 def adapt(model: MaskClassifier, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -9,7 +9,7 @@ from sdnjax.convert.parts import part
 from sdnjax.convert.rows import Arrangement, Row, conv, layer_norm, linear
 from sdnjax.convert.timm_vit import packed_linear
 from sdnjax.models import EncoderDecoder
-from sdnjax.models.backbones.swin import Swin
+from sdnjax.models.backbones.swin import Swin, relative_positions
 
 IGNORED = ("relative_position_index",)
 around = mmseg_checkpoint
@@ -18,6 +18,21 @@ around = mmseg_checkpoint
 def rows(model: EncoderDecoder) -> list[Row]:
     """The backbone of a network."""
     return backbone_rows(part(model, "backbone", Swin))
+
+
+def constants(model: EncoderDecoder) -> dict[str, np.ndarray]:
+    """Of the backbone."""
+    return backbone_constants(part(model, "backbone", Swin))
+
+
+def backbone_constants(swin: Swin) -> dict[str, np.ndarray]:
+    """Which bias belongs to which pair of a window's pixels: stored there, computed here."""
+    index = relative_positions(swin.window)
+    return {
+        f"backbone.stages.{s}.blocks.{b}.attn.w_msa.relative_position_index": index
+        for s, depth in enumerate(swin.depths)
+        for b in range(depth)
+    }
 
 
 def backbone_rows(swin: Swin, variable: str = "backbone", tensor: str = "backbone.") -> list[Row]:

@@ -53,6 +53,10 @@ class EncoderDecoder(nn.Module):
       edge: says where edges are, or None. It runs in training and while parameters are made.
       decoder_stages: indices (from 0) of the stages that the decoder reads.
       align_corners: how scores are resized to the image.
+      multiple: the backbone fills images up to multiples of this many pixels, below and to the
+        right, and what the scores say of the filling is cut off (the authors' Segmenter). With 1
+        the scores are the image's (elsewhere, and in mmsegmentation's Segmenter, whose scores of
+        such an image are a little shifted).
 
     Raises:
       InputError: an extra input that is missing, or that no part asks for.
@@ -69,6 +73,12 @@ class EncoderDecoder(nn.Module):
     decoder_stages: tuple[int, ...] = (3,)
     auxiliary_stage: int = 2
     align_corners: bool = False
+    multiple: int = 1
+
+    @property
+    def logits_from(self) -> str:
+        """The output that is resized to the image, and to nothing else."""
+        return "scores" if self.multiple == 1 else "logits"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -124,7 +134,9 @@ class EncoderDecoder(nn.Module):
                 outputs["edge"] = self.edge(features, train=train)
 
         def resized(scores: jax.Array) -> jax.Array:
-            return resize_bilinear(scores, (h, w), align_corners=self.align_corners)
+            filled = (h + -h % self.multiple, w + -w % self.multiple)
+            whole = resize_bilinear(scores, filled, align_corners=self.align_corners)
+            return whole if self.multiple == 1 else whole[:, :h, :w]
 
         outputs["scores"] = scores
         outputs["logits"] = resized(scores)

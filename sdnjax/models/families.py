@@ -241,6 +241,7 @@ def segmenter(size: str, common: Common, classifier: str) -> EncoderDecoder:
         if classifier == "mask"
         else Classifier(common.num_classes, 0.0, common.dtype, common.binary),
         decoder_stages=(0,),
+        multiple=16 if common.like == "official" else 1,
     )
 
 

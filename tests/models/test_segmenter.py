@@ -1,5 +1,8 @@
 """ViT and Segmenter against the official network, stated in PyTorch by its own names."""
 
+import math
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -43,28 +46,33 @@ def block(state, name, x):
 
 
 def official(state, images):
-    """Scores `[B, h, w, K]` of an image that is whole patches."""
+    """Scores `[B, h, w, K]` of an image that is whole patches; three heads."""
+    depth = len(
+        [name for name in state if re.fullmatch(r"encoder\.blocks\.\d+\.norm1\.bias", name)]
+    )
     patch = state["encoder.patch_embed.proj.weight"]
     x = F.conv2d(images, patch, state["encoder.patch_embed.proj.bias"], stride=16)
     b, c, h, w = x.shape
     position = state["encoder.pos_embed"]
-    grid = position[:, 1:].reshape(1, 3, 3, c).permute(0, 3, 1, 2)
+    side = math.isqrt(position.shape[1] - 1)
+    grid = position[:, 1:].reshape(1, side, side, c).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, (h, w), mode="bilinear").flatten(2).transpose(1, 2)
     x = torch.cat([state["encoder.cls_token"].expand(b, -1, -1), x.flatten(2).transpose(1, 2)], 1)
     x = x + torch.cat([position[:, :1], grid], 1)
-    for i in range(2):
+    for i in range(depth):
         x = block(state, f"encoder.blocks.{i}", x)
     x = norm(state, "encoder.norm", x)[:, 1:]
     if "decoder.head.weight" in state:
-        return linear(state, "decoder.head", x).reshape(b, h, w, K)
+        return linear(state, "decoder.head", x).reshape(b, h, w, -1)
     x = linear(state, "decoder.proj_dec", x)
+    k = state["decoder.cls_emb"].shape[1]
     x = torch.cat([x, state["decoder.cls_emb"].expand(b, -1, -1)], 1)
     for i in range(2):
         x = block(state, f"decoder.blocks.{i}", x)
     x = norm(state, "decoder.decoder_norm", x)
-    patches = F.normalize(x[:, :-K] @ state["decoder.proj_patch"], dim=-1)
-    classes = F.normalize(x[:, -K:] @ state["decoder.proj_classes"], dim=-1)
-    return norm(state, "decoder.mask_norm", patches @ classes.transpose(1, 2)).reshape(b, h, w, K)
+    patches = F.normalize(x[:, :-k] @ state["decoder.proj_patch"], dim=-1)
+    classes = F.normalize(x[:, -k:] @ state["decoder.proj_classes"], dim=-1)
+    return norm(state, "decoder.mask_norm", patches @ classes.transpose(1, 2)).reshape(b, h, w, k)
 
 
 @pytest.mark.parametrize("decoder", ["mask", "linear"])
@@ -87,9 +95,14 @@ def test_pixels_beyond_the_last_patch_are_zeros_below_and_to_the_right():
     images = np.random.default_rng(0).normal(size=(1, 41, 50, 3)).astype(np.float32)
     variables = jax.tree.map(np.float32, random_variables(model, images, 1))
     padded = np.pad(images, ((0, 0), (0, 7), (0, 14), (0, 0)))
-    run = jax.jit(lambda x: model.apply(variables, x, train=False)["decoder"])
-    assert run(images).shape == (1, 3, 4, K)
-    np.testing.assert_array_equal(run(images), run(padded))
+    run = jax.jit(lambda x: model.apply(variables, x, train=False))
+    found, whole = run(images), run(padded)
+    assert found["decoder"].shape == (1, 3, 4, K)
+    np.testing.assert_array_equal(found["decoder"], whole["decoder"])
+    # What the scores say of those is cut off, and whoever resizes must start from what is left.
+    np.testing.assert_allclose(found["logits"], whole["logits"][:, :41, :50], rtol=1e-6)
+    assert model.logits_from == "logits"
+    assert create_model("segmenter_vit-t_linear", num_classes=K).logits_from == "scores"
 
 
 def test_augreg_and_timm_hold_the_same_backbone():

@@ -52,14 +52,14 @@ def mmseg_network(config: str | Mapping[str, Any], changes: Mapping[str, Any] = 
         warnings.simplefilter("ignore")
         mmseg_module("mmseg.models")
         mmseg: Any = mmseg_module("mmseg")
-        from mmengine import Config
+        from mmengine import Config, ConfigDict
 
         if isinstance(config, str):
             folder = Path(mmseg.__file__).parent / ".mim" / "configs"
             config = Config.fromfile(str(folder / config)).model.to_dict()
         settings = _plain(_merged(config, changes or {}))
         settings |= {"pretrained": None, "data_preprocessor": None}
-        module = mmseg.registry.MODELS.build(settings)
+        module = mmseg.registry.MODELS.build(ConfigDict(settings))
 
     def logits(images: torch.Tensor) -> torch.Tensor:
         meta = {"img_shape": tuple(images.shape[2:])}
@@ -69,7 +69,10 @@ def mmseg_network(config: str | Mapping[str, Any], changes: Mapping[str, Any] = 
         from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
 
-        samples = [SegDataSample(gt_sem_seg=PixelData(data=y[None])) for y in labels]
+        samples = [
+            SegDataSample(gt_sem_seg=PixelData(data=y[None]), metainfo={"img_shape": y.shape})
+            for y in labels
+        ]
         losses = module.loss(images, samples)
         return sum(value for name, value in losses.items() if "loss" in name)
 

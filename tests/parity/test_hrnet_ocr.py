@@ -32,6 +32,17 @@ class Theirs:
         """Entries 0 and 1 of a sequence."""
         return self.bn(f"{name}.1", self.conv(f"{name}.0", x, stride))
 
+    def indices(self, name):
+        """Of the entries of a sequence."""
+        n = len(name) + 1
+        entries = {k[n:].split(".")[0] for k in self.state if k.startswith(f"{name}.")}
+        return sorted(int(i) for i in entries)
+
+    def blocks(self, name, x, convs):
+        for i in self.indices(name):
+            x = self.block(f"{name}.{i}", x, convs)
+        return x
+
     def block(self, name, x, convs):
         y = x
         for i in range(1, convs + 1):
@@ -42,7 +53,7 @@ class Theirs:
         return F.relu(x + y)
 
     def exchange(self, name, branches):
-        branches = [self.block(f"{name}.branches.{i}.0", x, 2) for i, x in enumerate(branches)]
+        branches = [self.blocks(f"{name}.branches.{i}", x, 2) for i, x in enumerate(branches)]
         fused = []
         for i, target in enumerate(branches):
             total = target
@@ -62,14 +73,14 @@ class Theirs:
         size = x.shape[2:]
         for i in (1, 2):
             x = F.relu(self.bn(f"bn{i}", self.conv(f"conv{i}", x, 2)))
-        x = self.block("layer1.0", x, 3)
+        x = self.blocks("layer1", x, 3)
         branches = [F.relu(self.pair("transition1.0", x))]
         for s in (2, 3, 4):
             coarsest = x if s == 2 else branches[-1]
             new = F.relu(self.pair(f"transition{s - 1}.{s - 1}.0", coarsest, 2))
             branches = [*branches, new]
-            if s == 4:  # the small network's one module
-                branches = self.exchange("stage4.0", branches)
+            for i in self.indices(f"stage{s}"):  # a small network has none at first
+                branches = self.exchange(f"stage{s}.{i}", branches)
         x = torch.cat([resized(b, branches[0].shape[2:]) for b in branches], dim=1)
 
         coarse = self.conv("aux_head.3", F.relu(self.pair("aux_head", x)))

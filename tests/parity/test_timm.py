@@ -157,3 +157,35 @@ def test_augreg_file_as_timm_reads_it(tmp_path):
     measured = relative(ours, tokens(theirs, images))
     print(measured)
     assert measured < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["timm_vit", "augreg_vit"])
+def test_vits_through_the_command(table, tmp_path):
+    """A file of theirs at its usual size becomes a work directory, whose features are theirs."""
+    from timm.models.vision_transformer import _load_weights
+
+    from tests.parity.test_through_the_command import converted
+
+    theirs = vit_of_timm(size=(512, 512))
+    if table == "timm_vit":
+        randomise(theirs, seed=0)
+        path = tmp_path / "pytorch_model.bin"
+        torch.save(theirs.state_dict(), path)
+    else:
+        model = create_model("segmenter_vit-t_linear", num_classes=3, like="augreg")
+        variables = jax.tree.map(np.float32, random_variables(model, np.zeros((1, 64, 64, 3)), 3))
+        path = tmp_path / "Ti_16.npz"
+        np.savez(path, **to_torch(model, variables, augreg_vit, drop=["classifier"]))
+        _load_weights(theirs, str(path))
+    trained = converted(
+        "segmenter_vit-t_linear", path, table, 3, tmp_path, reinitialise=["classifier"]
+    )
+    images = images_and_labels(2, size=(512, 512))[0].astype(np.float32)
+    with jax.default_matmul_precision("highest"):
+        outputs = trained.network.apply(trained.variables, images, train=False)
+    with torch.no_grad():
+        expected = theirs.forward_features(nchw(images))[:, 1:].reshape(1, 32, 32, 192).numpy()
+    measured = relative(outputs["stage1"], expected)
+    print(table, measured)
+    assert measured < 1e-5

@@ -42,7 +42,7 @@ class ViT(nn.Module):
 
     `[B, H, W, 3]` → one map `[B, ⌈H/p⌉, ⌈W/p⌉, C]`: the patch tokens after the final norm,
     the class token dropped. An image whose size is no multiple of p is padded with 0 below
-    and to the right, as mmseg does (timm and the official Segmenter refuse or pad outside).
+    and to the right, as mmseg and the official Segmenter do (timm refuses it).
 
     Attributes:
       width, depth, heads: see `SIZES`.
