@@ -21,7 +21,7 @@ from sdnjax.models.blocks import is_block
 from sdnjax.ops import augment_batch
 from sdnjax.recipe import Recipe, own_losses
 from sdnjax.settings import check_types, from_dict, setting
-from sdnjax.training.calls import Remat
+from sdnjax.training.interceptors import Remat
 from sdnjax.training.loggers import Logger, TensorBoard
 from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import StateSharding, replicate

@@ -30,7 +30,7 @@ from sdnjax.losses import (
 from sdnjax.models import MaskClassifier, SegFixNet
 from sdnjax.models.inputs import abstract_inputs, blank_inputs, inputs_of
 from sdnjax.ops.normalization import Normalization
-from sdnjax.training.calls import Calls, Remat
+from sdnjax.training.interceptors import Calls, Remat
 from sdnjax.training.parameter_rules import ParameterRule, keeps_statistics, without_gradient
 from sdnjax.training.sharding import StateSharding, replicate, shardings_of
 from sdnjax.training.state import TrainState, create_state

@@ -17,7 +17,7 @@ from sdnjax.losses.objective import Means, means_of
 from sdnjax.models.inputs import inputs_of, select_inputs
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.normalization import Normalization
-from sdnjax.training.calls import PLAIN, Calls
+from sdnjax.training.interceptors import PLAIN, Calls
 from sdnjax.training.parts import Parts, gradient_in_parts
 from sdnjax.training.sharding import on_every_device, replicated, split_by_batch
 from sdnjax.training.state import TrainState, averaged
