@@ -203,19 +203,22 @@ def _mask_losses(
         focal = jnp.mean(_focal(scores, target), axis=(2, 3))
         shared = 2 * jnp.sum(areas * target, axis=(2, 3))
         dice = 1 - (shared + 1) / (jnp.sum(areas, axis=(2, 3)) + jnp.sum(target, axis=(1, 2)) + 1)
-        return jnp.stack([jnp.sum(jnp.where(valid, x, 0)) for x in (focal, dice)])
+        return jnp.stack([jnp.sum(jnp.where(valid, x, 0), axis=0) for x in (focal, dice)])
 
     def one_class(total: jax.Array, x: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        scores, label, valid = x
+        scores, label, valid, anywhere = x
         zero = jnp.zeros_like(total)
         added = jax.lax.cond(
-            jnp.any(valid), jax.checkpoint(losses), lambda *_: zero, scores, label, valid
+            anywhere, jax.checkpoint(losses), lambda *_: zero, scores, label, valid
         )
         return total + added, None
 
-    slots = (jnp.moveaxis(matched, 2, 0), classes.T, jnp.moveaxis(query >= 0, 2, 0))
-    total, _ = jax.lax.scan(one_class, jnp.zeros(2, mask_logits.dtype), slots)
-    return total[0], total[1]
+    valid = jnp.moveaxis(query >= 0, 2, 0)
+    # What is asked of all images, and their sum, is outside the loop: devices then talk once.
+    slots = (jnp.moveaxis(matched, 2, 0), classes.T, valid, jnp.any(valid, axis=(1, 2)))
+    total, _ = jax.lax.scan(one_class, jnp.zeros((2, len(labels)), mask_logits.dtype), slots)
+    focal, dice = jnp.sum(total, axis=1)
+    return focal, dice
 
 
 def _focal(scores: jax.Array, target: jax.Array | float) -> jax.Array:

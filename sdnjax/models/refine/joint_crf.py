@@ -75,16 +75,19 @@ class JointCRF(nn.Module):
         smoothing = separable_filter(h, w, sigma)
         colours = 255 * resize_bilinear(at_least_float32(picture), (h, w))
 
-        def refined(scores, picture):
+        def refined(scores, picture, matrices):
             sigma_xy = self.sigma_xy / stride[0], self.sigma_xy / stride[1]
             bilateral = make(bilateral_features(picture, sigma_xy, self.sigma_rgb))
             found = crf_rnn(
                 scores.reshape(h * w, k),
                 (smoothing, bilateral),
-                weights,
-                compatibility,
+                matrices[:2],
+                matrices[2],
                 iterations=self.iterations,
             )
             return found.reshape(h, w, k)
 
-        return jax.vmap(refined)(scores, jax.lax.stop_gradient(colours))
+        # Each image has copies, so that gradients are summed over images, and devices, once: not
+        # in every iteration.
+        copies = jnp.broadcast_to(jnp.stack([*weights, compatibility]), (b, 3, k, k))
+        return jax.vmap(refined)(scores, jax.lax.stop_gradient(colours), copies)
