@@ -1,8 +1,8 @@
 """What is lost when runs are interrupted: kills of one process, and signals to some of several.
 
     python -m benchmarks.interruptions kills [--kills 100] [--json FILE]
-    python -m benchmarks.interruptions processes [--processes 2] [--what TERM,INT,KILL,FULL]
-        [--moments start,compiling,step,saving,validating] [--json FILE]
+    python -m benchmarks.interruptions processes [--processes 2] [--json FILE]
+        [--what TERM,INT,KILL,FULL,READONLY] [--moments start,compiling,step,saving,validating]
 
 Trains a small network on generated scenes with `train.py`, as a user does, on CPUs. `kills` sends
 SIGKILL at moments drawn over the whole life of a process, a third of them while a checkpoint is
@@ -10,7 +10,8 @@ being written, and goes on with `--resume` until the run is finished, run after 
 run is compared bit by bit with one that nothing interrupted. `processes` starts several processes
 of one run, sends a signal to the last of them, or to all, and prints how long it takes until all
 are gone, their exit statuses and what they say; then it resumes, and compares. FULL is a disk that
-is full for the process: it may write no more than a few bytes into a file.
+is full for the process: it may write no more than a few bytes into a file. READONLY is one that the
+process finds read-only from then on (Linux alone, and as root: a mount of its own).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from sdnjax.training.checkpoints import find_checkpoint, finished_steps, restore
 
 HERE = Path(__file__).resolve().parents[1]
 STEPS, EVERY = 12, 3
+DISKS = ("FULL", "READONLY")
 
 CONFIG = """
 from sdnjax.data.data_settings import Data
@@ -151,14 +153,14 @@ def processes(
     for moment in moments:
         for name in what:
             for who in ("one", "all"):
-                if name == "FULL" and moment != "step":
+                if name in DISKS and moment != "step":
                     continue  # it is the next save that meets it
                 run = work / f"{moment}{name}{who}"
-                several = start(work, run, number)
+                several = start(work, run, number, own_mounts=name == "READONLY")
                 MOMENTS[moment](several[0], run)
                 begin = time.monotonic()
                 for process in several if who == "all" else several[-1:]:
-                    strike(process, name)
+                    strike(process, name, run)
                 ends = [process.communicate(timeout=400) for process in several]
                 seconds = time.monotonic() - begin
                 codes = [process.returncode for process in several]
@@ -186,9 +188,13 @@ def processes(
     return {"processes": number, "rows": rows}
 
 
-def strike(process: subprocess.Popen[str], name: str) -> None:
+def strike(process: subprocess.Popen[str], name: str, run: Path) -> None:
     if name == "FULL":
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+    elif name == "READONLY":
+        mount = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"'
+        command = ["nsenter", "-t", str(process.pid), "-m", "sh", "-c", mount, "sh", str(run)]
+        subprocess.run(command, check=True)
     else:
         process.send_signal(getattr(signal, f"SIG{name}"))
 
@@ -202,12 +208,15 @@ def spoken(ends: Sequence[tuple[str, str]]) -> str:
     return "-"
 
 
-def start(work: Path, run: Path, number: int) -> list[subprocess.Popen[str]]:
+def start(
+    work: Path, run: Path, number: int, *, own_mounts: bool = False
+) -> list[subprocess.Popen[str]]:
     """Starts, or goes on with, a run of so many processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    words = [sys.executable, HERE / "train.py", work / "config.py", "--workdir", run]
+    words = ["unshare", "--mount"] * own_mounts
+    words += [sys.executable, HERE / "train.py", work / "config.py", "--workdir", run]
     words += ["--resume"] * (run / "config.json").is_file()
     words += ["--distributed"] * (number > 1)
     started = []
