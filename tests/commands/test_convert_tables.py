@@ -101,7 +101,10 @@ SOURCES = [
     pytest.param("mmseg_ocr", "ocrnet_hr18s", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_deeplab", "deeplabv3plus_r18-d8", (), mmseg, "", {}, {}, marks=slow),
     ("mmseg_segmenter", "segmenter_vit-t_mask", (), mmseg, "", {}, {"like": "mmseg"}),
-    ("mmseg_segformer", "segformer_mit-b0", (), mmseg, "", {}, {"like": "mmseg"}),
+    pytest.param(
+        *("mmseg_segformer", "segformer_mit-b0", (), mmseg, "", {}, {"like": "mmseg"}),
+        marks=slow,
+    ),
     pytest.param("mmseg_maskformer", "maskformer_swin-t", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_maskformer", "maskformer_r50-d32", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_swin", "maskformer_swin-t", ("decoder",), mmseg, "", {}, {}, marks=slow),
@@ -149,7 +152,9 @@ SOURCES = [
         *("hf_vit", "segmenter_vit-t_linear", ("classifier",), folder, "vit."),
         *(ones("classifier.weight", "vit.pooler.dense.bias"), {"like": "hf"}),
     ),
-    ("hf_segformer", "segformer_mit-b0", (), folder, "", {}, {"like": "hf"}),
+    pytest.param(
+        *("hf_segformer", "segformer_mit-b0", (), folder, "", {}, {"like": "hf"}), marks=slow
+    ),
     pytest.param(
         *("hf_segformer", "segformer_mit-b0", DECODER, folder, ""),
         *(ones("classifier.weight"), {"like": "hf"}),

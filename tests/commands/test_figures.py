@@ -59,6 +59,7 @@ def run(camvid, tmp_path_factory):
     return workdir, own
 
 
+@pytest.mark.slow
 def test_class_weights_of_two_runs(run, tmp_path):
     workdir, own = run
     first = load_network(workdir, own)

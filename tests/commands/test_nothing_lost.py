@@ -92,7 +92,10 @@ def stopped(finished, tmp_path):
     return own, tmp_path / "run", whole
 
 
-@pytest.mark.parametrize("content", [b"{", b"[" * 5000, b"\xff\x00", b"null"])
+@pytest.mark.parametrize(
+    "content",
+    [b"{", *(pytest.param(x, marks=pytest.mark.slow) for x in (b"[" * 5000, b"\xff\x00", b"null"))],
+)
 def test_damaged_side_files_stop_no_run(stopped, content):
     own, run, whole = stopped
     scores = (run / "best" / "scores.json").read_text()

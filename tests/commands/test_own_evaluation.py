@@ -79,6 +79,7 @@ def test_validation_during_training_uses_them(experiment, tmp_path):
     assert ours["mIoU"] != plain["mIoU"]
 
 
+@pytest.mark.slow
 def test_dense_crf_by_name_in_evaluation_and_prediction(experiment, camvid, tmp_path):
     workdir = tmp_path / "run"
     train(experiment, workdir, report=lambda _: None)

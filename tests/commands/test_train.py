@@ -114,6 +114,7 @@ def test_what_a_run_says(camvid, tmp_path, monkeypatch):
     assert lines[-1] == f"stopped at step {at}, saved; --resume goes on from there"
 
 
+@pytest.mark.slow
 def test_what_large_training_needs_goes_through_a_run(camvid, tmp_path):
     """Each of them changes what is logged, or writes what it says; none of them ends the run."""
     plain = experiment(camvid, batch_size=16)

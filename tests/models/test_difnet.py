@@ -86,6 +86,7 @@ def test_outputs_and_what_they_are(small):
     assert all(np.ptp(outputs[a] - outputs[b]) > 0 for a, b in itertools.pairwise(walks))
 
 
+@pytest.mark.slow
 def test_rows_of_the_transition_matrices(small):
     """Of one image; with them the first walk can be worked out again."""
     model, variables, images, outputs = small
@@ -128,6 +129,7 @@ def test_importance_is_what_it_says_and_passes_gradients_to_both_uses(x64):
     assert float(jnp.sum(gradient * direction)) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_bias_before_batch_norm_has_no_gradient_in_training(x64):
     model = create_model("difnet_r18-d8", num_classes=3, dtype=jnp.float64)
     images = np.random.default_rng(0).normal(size=(2, 33, 41, 3))
@@ -254,6 +256,7 @@ def test_one_device_and_eight():
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_evaluation_reads_the_last_walk_and_not_the_scores(small):
     """Whole pictures are resized from the network's own grid, of which the walks are the last."""
     model, variables, *_ = small

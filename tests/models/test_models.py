@@ -46,7 +46,16 @@ def test_resnet_strides(output_stride):
     assert sizes == ([16, 8, 8, 8] if output_stride == 8 else [16, 8, 4, 2])
 
 
-@pytest.mark.parametrize("name", MODELS)
+LARGE = ("r101", "hr48", "hr18", "hr2x", "mit-b4", "mit-b5", "swin-s", "swin-b", "vit-b", "vit-l")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if any(x in name for x in LARGE) else name
+        for name in MODELS
+    ],
+)
 def test_every_name_builds_and_resizes_to_the_image(name):
     image = jax.ShapeDtypeStruct((2, 65, 97, 3), jnp.float32)
     # HRNet-W18's 18 channels are not divisible by 4.
@@ -184,12 +193,17 @@ def logits(model, variables, images):
 @pytest.mark.parametrize(
     "name",
     [
-        "fcn_r18-d8",
         "fpn_r18",
-        "ocrnet_hr18",
-        "deeplabv3plus_r18-d8",
-        "deeplabv2_r50-d8",
-        pytest.param("fpn_efficientnet-lite0", marks=pytest.mark.slow),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "fcn_r18-d8",
+                "ocrnet_hr18",
+                "deeplabv3plus_r18-d8",
+                "deeplabv2_r50-d8",
+                "fpn_efficientnet-lite0",
+            )
+        ),
     ],
 )
 def test_neck_at_initialisation_changes_nothing(name):

@@ -220,7 +220,7 @@ NAMES = ["segmenter_vit-t_mask", "segmenter_vit-t_linear", "segformer_mit-b0", "
 
 
 @pytest.mark.parametrize(
-    "name", [NAMES[0], pytest.param(NAMES[1], marks=pytest.mark.slow), *NAMES[2:]]
+    "name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])]
 )
 def test_neck_at_initialisation_changes_nothing(name):
     images = normal(1, 65, 49, 3).astype(np.float32)
@@ -280,6 +280,7 @@ def test_drop_path_drops_whole_images_and_rescales_the_rest():
     assert linear_rates(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
+@pytest.mark.slow
 def test_frozen_statistics_stay_while_training():
     images = normal(1, 33, 33, 3).astype(np.float32)
     model = small("maskformer_r50-d32")

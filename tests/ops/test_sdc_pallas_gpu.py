@@ -95,6 +95,7 @@ def test_product(rows, channels, columns):
     assert relative_error(got, sum(x @ k for x, k in zip(d, w64, strict=True))) < 4e-3
 
 
+@pytest.mark.slow
 def test_kernel_gradient_in_two_parts():
     taps = Taps((3, 1), (1, 1), width=23)
     (u, dy, _, factors), (d, dy64, _) = problem(150, 136, 72, taps)

@@ -102,6 +102,7 @@ def test_operator_and_gradients_against_float64(name):
     check(CASES[name], jnp.float32, 3e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["blocks and tiles", pytest.param("blocks of wide reach", marks=pytest.mark.slow)]
 )

@@ -103,6 +103,7 @@ def test_training_step(name, depths, how, size, x64):
     print(name, size, max(measured.items(), key=lambda item: item[1]), measured["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, slow(50)])
 def test_sim_deeplab(depth, x64):
     images, labels = images_and_labels(K, size=(64, 49), batch=2)
@@ -115,6 +116,7 @@ def test_sim_deeplab(depth, x64):
     print(compare_outputs(narrow, other, difnet, picks, images=images, tolerance=1e-4))
 
 
+@pytest.mark.slow
 def test_fewer_walks_and_the_authors_colours():
     images, _ = images_and_labels(K, size=(49, 65))
     options = DifNetOptions(walks=(0, 2, 4), preprocessing="released")
@@ -234,6 +236,7 @@ def modules():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["importance", "classifier"])
 @pytest.mark.parametrize("train", [False, True])
 def test_a_module_by_itself(name, train):

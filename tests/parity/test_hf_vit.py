@@ -11,6 +11,7 @@ from tests.parity.hf_reference import hf_network, transformers
 K = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapted", [False, True], ids=["in-the-network", "on-loading"])
 def test_tokens(adapted):
     config = transformers.ViTConfig(

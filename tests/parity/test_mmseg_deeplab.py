@@ -48,6 +48,7 @@ def test_outputs_with_align_corners():
     print(compare_outputs(model, theirs(18, True), mmseg_deeplab, PICKS, images=images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", CASES)
 def test_training_step(depth, x64):
     images, labels = images_and_labels(K, size=(49, 65), batch=2)

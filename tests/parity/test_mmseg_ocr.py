@@ -107,6 +107,7 @@ def test_outputs(variant):
     print(variant, measured)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", CASES)
 def test_training_step(variant, x64):
     images, labels = images_and_labels(K, size=(49, 65), batch=2)

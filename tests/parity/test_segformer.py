@@ -46,6 +46,7 @@ def test_outputs(size):
     print(size, compare_outputs(model, theirs, mmseg_segformer, picks, images=images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", CASES)
 def test_training_step(size, x64):
     theirs, model = pair(size, dtype=jnp.float64)

@@ -107,6 +107,7 @@ class Told(Here):
         return self
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_stops_no_other_and_is_tried_again(tmp_path, camvid, monkeypatch, call):
     study, folder, lines = on(camvid), tmp_path / "made", []
     words = ["study.py", "tiny.py", "--data.dir", "/mnt/of mine/camvid", "--seeds", "0,1"]

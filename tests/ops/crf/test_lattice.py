@@ -22,7 +22,14 @@ def applied(index, values):
 
 @pytest.mark.parametrize(
     ("n", "d", "spread"),
-    [(1, 5, 1.0), (37, 1, 2.0), (90, 2, 0.2), (90, 2, 3.0), (70, 5, 0.4), (60, 5, 4.0), (40, 3, 1)],
+    [
+        (1, 5, 1.0),
+        (60, 5, 4.0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((37, 1, 2.0), (90, 2, 0.2), (90, 2, 3.0), (70, 5, 0.4), (40, 3, 1))
+        ),
+    ],
 )
 def test_filter_is_the_matrix_and_its_gradient_the_transpose(n, d, spread):
     features = features_of(n, d, spread)

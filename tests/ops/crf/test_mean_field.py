@@ -129,6 +129,7 @@ def test_lattice(size):
     np.testing.assert_allclose(found[: h * w], wanted, atol=5e-6)
 
 
+@pytest.mark.slow
 def test_gradient_through_the_lattice(scene):
     """The transpose, not the filter itself: against the gradient with the matrix."""
     unary, features = scene
