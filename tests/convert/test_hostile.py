@@ -119,10 +119,10 @@ HEADERS = {
 @pytest.mark.parametrize("message", HEADERS)
 def test_hostile_headers(tmp_path, message):
     header = HEADERS[message]
-    path, start = tmp_path / "x.safetensors", time.monotonic()
+    path, start = tmp_path / "x.safetensors", time.process_time()
     safetensors(path, header if isinstance(header, bytes) else {"a": header})
     assert message in outcome(path)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 10  # a minute, where all sizes are multiplied
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b]0;x\x07", "n" * 1_500_000, "\ud800", "a" * 400])
@@ -151,11 +151,11 @@ TENSORS = {
 
 @pytest.mark.parametrize("message", TENSORS)
 def test_hostile_tensors(tmp_path, message):
-    start = time.monotonic()
+    start = time.process_time()
     assert message in outcome(write_pth(tmp_path / "x.pth", {"a": TENSORS[message]}))
     path = legacy(tmp_path / "y.pth", {"a": TENSORS[message]}, {"0": np.zeros(6, "<f4")})
     assert outcome(path) != "read"
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 10  # a minute, where all sizes are multiplied
 
 
 def test_mappings_that_never_end(tmp_path):
