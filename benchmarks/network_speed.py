@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import mmseg
 import numpy as np
 import torch
+from mmengine import Config
 from torch import nn
 
 from benchmarks.sdc import Program, alternate
@@ -211,9 +213,6 @@ def their_program(
 
 def with_classes(config: str) -> dict[str, Any]:
     """mmsegmentation's heads for as many classes as ours."""
-    import mmseg  # noqa: PLC0415
-    from mmengine import Config  # noqa: PLC0415
-
     model = Config.fromfile(str(Path(mmseg.__file__).parent / ".mim" / "configs" / config)).model
     changes: dict[str, Any] = {}
     for part in ("decode_head", "auxiliary_head"):

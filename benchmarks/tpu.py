@@ -27,6 +27,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 SHAPES = [(16, 128, 128, 256), (16, 64, 64, 512), (4, 64, 64, 2048)]
@@ -208,8 +209,6 @@ def main():
                     flush=True,
                 )
     if options.json:
-        from importlib.metadata import version  # noqa: PLC0415
-
         versions = {name: version(name) for name in ("jax", "libtpu")}
         result = {"what": "compiler's estimates for TPU v5e", **versions, "rows": rows}
         options.json.write_text(json.dumps(result, indent=1) + "\n")

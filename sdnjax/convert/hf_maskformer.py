@@ -6,9 +6,10 @@ import numpy as np
 
 from sdnjax.convert import hf_swin
 from sdnjax.convert.parts import part
+from sdnjax.convert.position import position_indices
 from sdnjax.convert.rows import Row, batch_norm, conv, layer_norm, linear
 from sdnjax.models.backbones.resnet import STAGE_BLOCKS, ResNet
-from sdnjax.models.backbones.swin import Swin, relative_positions
+from sdnjax.models.backbones.swin import Swin
 from sdnjax.models.decoders.maskformer import MaskFormerDecoder
 from sdnjax.models.mask_classifier import MaskClassifier
 
@@ -44,13 +45,11 @@ def constants(model: MaskClassifier) -> dict[str, np.ndarray]:
     found = {"criterion.empty_weight": np.ones(classes + 1, np.float32)}
     found["criterion.empty_weight"][-1] = 0.1
     if isinstance(model.backbone, Swin):
-        encoder, side = "model.pixel_level_module.encoder.model", model.backbone.window
+        encoder = "model.pixel_level_module.encoder.model"
         found[f"{encoder}.layernorm.weight"] = np.ones(8 * model.backbone.width, np.float32)
         found[f"{encoder}.layernorm.bias"] = np.zeros(8 * model.backbone.width, np.float32)
-        for s, depth in enumerate(model.backbone.depths):
-            for b in range(depth):
-                index = f"encoder.layers.{s}.blocks.{b}.attention.self.relative_position_index"
-                found[f"{encoder}.{index}"] = relative_positions(side)
+        index = "encoder.layers.{}.blocks.{}.attention.self.relative_position_index"
+        found |= position_indices(model.backbone, f"{encoder}.{index}")
     return found
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from sdnjax.convert import mmseg_swin
 from sdnjax.convert.mmseg_meta import mmseg_checkpoint
 from sdnjax.convert.mmseg_segmenter import packed_attention
+from sdnjax.convert.mmseg_swin import INDEX, backbone_rows
 from sdnjax.convert.parts import part
+from sdnjax.convert.position import position_indices
 from sdnjax.convert.resnet import resnet
 from sdnjax.convert.rows import Row, conv, layer_norm, linear
 from sdnjax.models.backbones.resnet import ResNet
@@ -34,7 +35,7 @@ def rows(model: MaskClassifier) -> list[Row]:
     """The whole network."""
     decoder = part(model, "decoder", MaskFormerDecoder)
     if isinstance(model.backbone, Swin):
-        backbone, width = mmseg_swin.backbone_rows(model.backbone), 8 * model.backbone.width
+        backbone, width = backbone_rows(model.backbone), 8 * model.backbone.width
     else:
         network = part(model, "backbone", ResNet)
         backbone = resnet(network, "backbone", "backbone.")
@@ -45,7 +46,7 @@ def rows(model: MaskClassifier) -> list[Row]:
 def constants(model: MaskClassifier) -> dict[str, np.ndarray]:
     """Swin's."""
     swin = model.backbone
-    return mmseg_swin.backbone_constants(swin) if isinstance(swin, Swin) else {}
+    return position_indices(swin, INDEX) if isinstance(swin, Swin) else {}
 
 
 def adapt(model: MaskClassifier, state: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

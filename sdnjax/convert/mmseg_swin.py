@@ -6,12 +6,14 @@ import numpy as np
 
 from sdnjax.convert.mmseg_meta import mmseg_checkpoint
 from sdnjax.convert.parts import part
+from sdnjax.convert.position import position_indices
 from sdnjax.convert.rows import Arrangement, Row, conv, layer_norm, linear
 from sdnjax.convert.timm_vit import packed_linear
 from sdnjax.models import EncoderDecoder
-from sdnjax.models.backbones.swin import Swin, relative_positions
+from sdnjax.models.backbones.swin import Swin
 
 IGNORED = ("relative_position_index",)
+INDEX = "backbone.stages.{}.blocks.{}.attn.w_msa.relative_position_index"
 around = mmseg_checkpoint
 
 
@@ -22,17 +24,7 @@ def rows(model: EncoderDecoder) -> list[Row]:
 
 def constants(model: EncoderDecoder) -> dict[str, np.ndarray]:
     """Of the backbone."""
-    return backbone_constants(part(model, "backbone", Swin))
-
-
-def backbone_constants(swin: Swin) -> dict[str, np.ndarray]:
-    """Which bias belongs to which pair of a window's pixels: stored there, computed here."""
-    index = relative_positions(swin.window)
-    return {
-        f"backbone.stages.{s}.blocks.{b}.attn.w_msa.relative_position_index": index
-        for s, depth in enumerate(swin.depths)
-        for b in range(depth)
-    }
+    return position_indices(part(model, "backbone", Swin), INDEX)
 
 
 def backbone_rows(swin: Swin, variable: str = "backbone", tensor: str = "backbone.") -> list[Row]:

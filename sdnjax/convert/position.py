@@ -1,4 +1,4 @@
-"""Position embeddings of a checkpoint that was trained on another grid."""
+"""Positions: embeddings of a checkpoint that was trained on another grid, and Swin's indices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from sdnjax.convert.state_dict import as_array
 from sdnjax.errors import InputError
+from sdnjax.models.backbones.swin import Swin, relative_positions
 from sdnjax.models.backbones.vit import ViT, resize_position_embedding
 
 
@@ -37,3 +38,12 @@ def adapt_positions(
     wide = jnp.asarray(x, jnp.float32)
     state[name] = np.asarray(resize_position_embedding(wide, (side, side), (rows, columns), mode))
     return state, [f"resized: {name} from {side}×{side} to {rows}×{columns}, {mode}"]
+
+
+def position_indices(swin: Swin, name: str) -> dict[str, np.ndarray]:
+    """Which bias belongs to which pair of a window's pixels: stored there, computed here.
+
+    `name` has a place for the stage and one for the block: "stages.{}.blocks.{}.index".
+    """
+    index = relative_positions(swin.window)
+    return {name.format(s, b): index for s, depth in enumerate(swin.depths) for b in range(depth)}
