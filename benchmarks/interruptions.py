@@ -2,14 +2,16 @@
 
     python -m benchmarks.interruptions kills [--kills 100] [--json FILE]
     python -m benchmarks.interruptions processes [--processes 2] [--json FILE]
-        [--what TERM,INT,KILL,FULL,READONLY] [--moments start,compiling,step,saving,validating]
+        [--what TERM,INT,KILL,FULL,READONLY] [--to first,last,all]
+        [--moments start,compiling,step,saving,validating]
 
 Trains a small network on generated scenes with `train.py`, as a user does, on CPUs. `kills` sends
 SIGKILL at moments drawn over the whole life of a process, a third of them while a checkpoint is
 being written, and goes on with `--resume` until the run is finished, run after run; every finished
 run is compared bit by bit with one that nothing interrupted. `processes` starts several processes
-of one run, sends a signal to the last of them, or to all, and prints how long it takes until all
-are gone, their exit statuses and what they say; then it resumes, and compares. FULL is a disk that
+of one run, sends a signal to the first of them (it holds the coordinator), to the last, or to all,
+and prints how long it takes until all are gone, their exit statuses and what they say; then it
+resumes, and compares. The file has each row as soon as it is there. FULL is a disk that
 is full for the process: it may write no more than a few bytes into a file. READONLY is one that the
 process finds read-only from then on (Linux alone, and as root: a mount of its own).
 """
@@ -27,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ from sdnjax.training.checkpoints import find_checkpoint, finished_steps, restore
 HERE = Path(__file__).resolve().parents[1]
 STEPS, EVERY = 12, 3
 DISKS = ("FULL", "READONLY")
+WHO = {"first": slice(1), "last": slice(-1, None), "all": slice(None)}
 
 CONFIG = """
 from sdnjax.data.data_settings import Data
@@ -74,6 +77,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments [%(default)s]")
     parser.add_argument("--processes", type=int, default=2, help="[%(default)s]")
     parser.add_argument("--what", default="TERM,INT,KILL,FULL", help="[%(default)s]")
+    parser.add_argument("--to", default=",".join(WHO), help="[%(default)s]")
     parser.add_argument("--moments", default=",".join(MOMENTS), help="[%(default)s]")
     parser.add_argument("--json", type=Path, help="also write what was found to this file")
     arguments = parser.parse_args()
@@ -81,12 +85,18 @@ def main() -> None:
         work = Path(folder)
         (work / "config.py").write_text(CONFIG.format(steps=STEPS, every=EVERY))
         if arguments.kind == "kills":
-            found = kills(work, arguments.kills, arguments.seed)
+            keep(kills(work, arguments.kills, arguments.seed), arguments.json)
         else:
             what, moments = arguments.what.split(","), arguments.moments.split(",")
-            found = processes(work, arguments.processes, what, moments)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+            found: dict[str, Any] = {"processes": arguments.processes, "rows": []}
+            for row in processes(work, arguments.processes, what, arguments.to.split(","), moments):
+                found["rows"].append(row)
+                keep(found, arguments.json)
+
+
+def keep(found: dict[str, Any], file: Path | None) -> None:
+    if file is not None:
+        file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def kills(work: Path, number: int, seed: int) -> dict[str, Any]:
@@ -142,24 +152,23 @@ def kill_at(process: subprocess.Popen[str], run: Path, after: float | None) -> b
 
 
 def processes(
-    work: Path, number: int, what: Sequence[str], moments: Sequence[str]
-) -> dict[str, Any]:
-    """A table of what happens to the last process, or to all, at several moments."""
+    work: Path, number: int, what: Sequence[str], to: Sequence[str], moments: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a table: what happens to one process, or to all, at several moments."""
     finish_all(start(work, work / "whole", number))
     whole = leaves(work / "whole")
-    rows = []
     print("| what | to | while | all gone after | exit | what is said | resumed |")
     print("|---|---|---|---|---|---|---|")
     for moment in moments:
         for name in what:
-            for who in ("one", "all"):
+            for who in to:
                 if name in DISKS and moment != "step":
                     continue  # it is the next save that meets it
                 run = work / f"{moment}{name}{who}"
                 several = start(work, run, number, own_mounts=name == "READONLY")
                 MOMENTS[moment](several[0], run)
                 begin = time.monotonic()
-                for process in several if who == "all" else several[-1:]:
+                for process in several[WHO[who]]:
                     strike(process, name, run)
                 ends = [process.communicate(timeout=400) for process in several]
                 seconds = time.monotonic() - begin
@@ -178,14 +187,13 @@ def processes(
                     "saved": kept,
                     "equal": same,
                 }
-                rows.append(row)
                 shown = "the same bits" if same else "DIFFERS"
                 print(
                     f"| {name} | {who} | {moment} | {seconds:.1f} s | "
                     f"{', '.join(map(str, codes))} | {said} | from {kept}: {shown} |",
                     flush=True,
                 )
-    return {"processes": number, "rows": rows}
+                yield row
 
 
 def strike(process: subprocess.Popen[str], name: str, run: Path) -> None:
