@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.ops import resize_bilinear, resize_nearest
 from sdnjax.ops.labels import IGNORE
+from sdnjax.ops.per_device import over_mesh
 from sdnjax.settings import check_types, setting
 
 
@@ -98,8 +99,9 @@ def maskformer_means(
     labels = jnp.where(labels == ignore, -1, labels.astype(jnp.int32))
     # The classes of each image, the most frequent first: [B, K] class, [B, K] is it there.
     counts = jnp.sum(labels[..., None] == jnp.arange(num_classes), axis=(1, 2), dtype=jnp.int32)
-    pixels, classes = jax.lax.top_k(counts, num_classes)
-    present = pixels > 0
+    # Not by `top_k`: a device would need the counts of all images for that.
+    classes = jnp.argsort(counts, axis=1, descending=True).astype(jnp.int32)
+    present = jnp.take_along_axis(counts, classes, axis=1) > 0
 
     cost = matching_cost(class_logits, mask_logits, labels, classes, weights)
     query = assign(jax.lax.stop_gradient(cost), present)
@@ -148,24 +150,31 @@ def matching_cost(
 def assign(cost: jax.Array, present: jax.Array) -> jax.Array:
     """Query `[L, B, K]` of each mask, or −1: the least total cost, each query at most once.
 
-    `cost [L, B, Q, K]`, `present [B, K]`. Solved on the host. Costs that are not finite are
-    taken as the largest number; with more masks than queries the dearest masks go without.
+    `cost [L, B, Q, K]`, `present [B, K]`. Solved on the host, for each device's images by its own.
+    Costs that are not finite are taken as the largest number; with more masks than queries the
+    dearest masks go without.
     """
-    layers, batch, _, num_classes = cost.shape
 
-    def solve(cost: np.ndarray, present: np.ndarray) -> np.ndarray:
-        cost, present = np.asarray(cost), np.asarray(present)
-        largest = np.finfo(cost.dtype).max
-        cost = np.nan_to_num(cost, nan=largest, posinf=largest, neginf=largest)
-        query = np.full((layers, batch, num_classes), -1, np.int32)
-        for i, j in np.ndindex(layers, batch):
-            columns = np.flatnonzero(present[j])
-            row, column = linear_sum_assignment(cost[i, j][:, columns])
-            query[i, j, columns[column]] = row
-        return query
+    def of_images(cost: jax.Array, present: jax.Array) -> jax.Array:
+        shape = jax.ShapeDtypeStruct((*cost.shape[:2], cost.shape[3]), jnp.int32)
+        return jax.pure_callback(_solve, shape, cost, present, vmap_method="sequential")
 
-    shape = jax.ShapeDtypeStruct((layers, batch, num_classes), jnp.int32)
-    return jax.pure_callback(solve, shape, cost, present, vmap_method="sequential")
+    # Told nothing, every device would fetch the costs of all images and solve for all of them.
+    query = over_mesh(of_images, (True, True), False)(jnp.moveaxis(cost, 1, 0), present)
+    return jnp.moveaxis(query, 1, 0)
+
+
+def _solve(cost: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Costs `[B, L, Q, K]` and what is there `[B, K]` → queries `[B, L, K]`."""
+    cost, present = np.asarray(cost), np.asarray(present)
+    largest = np.finfo(cost.dtype).max
+    cost = np.nan_to_num(cost, nan=largest, posinf=largest, neginf=largest)
+    query = np.full((*cost.shape[:2], cost.shape[3]), -1, np.int32)
+    for i, j in np.ndindex(*cost.shape[:2]):
+        columns = np.flatnonzero(present[i])
+        row, column = linear_sum_assignment(cost[i, j][:, columns])
+        query[i, j, columns[column]] = row
+    return query
 
 
 def _class_loss(logits: jax.Array, classes: jax.Array, query: jax.Array, no_object: float) -> Mean:
