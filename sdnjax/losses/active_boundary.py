@@ -88,7 +88,10 @@ def predicted_boundary(between: jax.Array, share: float, budget: str) -> jax.Arr
         between: divergences as `divergences` has them, `[B, H, W, 8]`.
     """
     # KL(P(p) ‖ P(p + d)) is what the neighbour at p + d holds for −d. Across a border: none.
-    kl = sum(shift(between[..., DIRECTIONS.index((-y, -x))], (y, x)) for y, x in ((1, 0), (0, 1)))
+    below, right = (
+        shift(between[..., DIRECTIONS.index((-y, -x))], (y, x)) for y, x in ((1, 0), (0, 1))
+    )
+    kl = below + right
     b, h, w = kl.shape
     most = share * h * w
     axes = (1, 2) if budget == "image" else (0, 1, 2)

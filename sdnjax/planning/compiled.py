@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.sharding import Mesh
 
 from sdnjax.errors import InputError
@@ -30,6 +34,7 @@ class CompiledStep:
       jaxpr: what the step computes on all devices together, without what nothing needs.
       executable: of XLA; None if the compiler refused it for want of memory.
       needed: bytes on one device that the compiler said it would need, if it refused.
+      to_host: bytes that one device exchanges with its host in functions that run there.
       seconds: that compiling took.
     """
 
@@ -39,13 +44,15 @@ class CompiledStep:
     jaxpr: Any
     executable: Any
     needed: int | None
+    to_host: int
     seconds: float
 
 
 def compile_for(recipe: Recipe, mesh: Mesh, batch_size: int) -> CompiledStep:
     """Compiles the step of a recipe for a mesh; nothing is computed.
 
-    The batch is that of a host that has augmented it, also if the recipe's devices do that.
+    The batch is that of a host that has augmented it, also if the recipe's devices do that. What
+    the host computes within a step is left out.
 
     Raises: InputError if the batch does not split over the devices.
     """
@@ -71,7 +78,8 @@ def compile_for(recipe: Recipe, mesh: Mesh, batch_size: int) -> CompiledStep:
     start = time.monotonic()
     executable, needed = None, None
     with jax.set_mesh(mesh):
-        traced = step.trace(state, batch, *held)
+        with _without_host() as exchanged:
+            traced = step.trace(state, batch, *held)
         try:
             executable = traced.lower().compile(compiler_options=compiler_options(mesh))
         except jax.errors.JaxRuntimeError as error:
@@ -79,7 +87,32 @@ def compile_for(recipe: Recipe, mesh: Mesh, batch_size: int) -> CompiledStep:
             if needed is None:
                 raise
     seconds = time.monotonic() - start
-    return CompiledStep(state, batch, constants, live(traced.jaxpr), executable, needed, seconds)
+    jaxpr = live(traced.jaxpr)
+    return CompiledStep(state, batch, constants, jaxpr, executable, needed, sum(exchanged), seconds)
+
+
+@contextlib.contextmanager
+def _without_host() -> Iterator[list[int]]:
+    """Functions that a traced step calls on its host give zeros; the bytes of each call.
+
+    Described devices have no host that XLA could give a function to.
+    """
+    exchanged: list[int] = []
+
+    def zeros(function: Any, shapes: Any, *operands: Any, **how: Any) -> Any:
+        del function, how
+        arrays = jax.tree.leaves((shapes, operands))
+        exchanged.append(sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in arrays))
+        results = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        # What the host would be sent has to be computed.
+        return lax.optimization_barrier((results, operands))[0]
+
+    real = jax.pure_callback
+    jax.pure_callback = zeros  # type: ignore[assignment]
+    try:
+        yield exchanged
+    finally:
+        jax.pure_callback = real
 
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

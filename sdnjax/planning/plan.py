@@ -54,6 +54,7 @@ def plan_of(recipe: Recipe, target: Target, batch_size: int, steps: int) -> dict
         "activations_moved": [
             {"kind": c.kind, "times": c.times, "bytes": c.bytes, "origin": c.origin} for c in moved
         ],
+        "to_host": step.to_host,
         "operations": counted,
         "roofline": None if sent is None else roofline(target, counted, sent, steps),
         "steps": steps,

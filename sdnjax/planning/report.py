@@ -66,6 +66,11 @@ def _memory(plan: Mapping[str, Any], target: Target) -> Iterator[str]:
 
 
 def _collectives(plan: Mapping[str, Any]) -> Iterator[str]:
+    if plan["to_host"]:
+        yield (
+            f"each device sends its host, and takes back, {size_of(plan['to_host'])} in a step, "
+            "for what is computed there: left out"
+        )
     if plan["collectives"] is None:
         yield "what devices send each other is not known: the compiler made no program"
         return

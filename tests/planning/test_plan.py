@@ -11,6 +11,8 @@ from flax import linen as nn
 from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
 from sdnjax.experiment import Experiment
+from sdnjax.losses.objective import Mean
+from sdnjax.ops.per_device import over_mesh
 from sdnjax.planning.compiled import _needed, compile_for
 from sdnjax.planning.devices import Device, Target, described_mesh, parse_target
 from sdnjax.planning.memory import fits, memory_of
@@ -94,6 +96,27 @@ def test_activations_that_travel_are_told_loudly():
     assert any(one["bytes"] >= 16 * 12 * 16 * 64 * 4 for one in plan["activations_moved"])
     assert "WARNING: ACTIVATIONS TRAVEL: all-gather" in format_plan(plan, TARGET)
     json.dumps(plan)
+
+
+def test_what_the_host_computes_is_left_out_and_said():
+    """A client that only describes devices takes no function of this process."""
+
+    def asks_the_host(outputs, batch):
+        def of_device(scores):
+            shape = jax.ShapeDtypeStruct(scores.shape[:1], jnp.float32)
+            return jax.pure_callback(lambda x: x.sum((1, 2, 3)), shape, scores)
+
+        scores = jax.lax.stop_gradient(outputs["logits"])
+        weights = over_mesh(of_device, (True,), False)(scores)
+        losses = jnp.mean(jnp.square(outputs["logits"]), axis=(1, 2, 3))
+        return {"asked": Mean(jnp.sum(weights * losses), jnp.int32(len(losses)))}
+
+    real = jax.pure_callback
+    plan = plan_of(recipe_of(losses=(asks_the_host,)), TARGET, 16, steps=10)
+    assert jax.pure_callback is real
+    assert plan["to_host"] == 2 * 12 * 16 * 32 * 4 + 2 * 4
+    assert "in a step, for what is computed there: left out" in format_plan(plan, TARGET)
+    assert "left out" not in format_plan({**plan, "to_host": 0}, TARGET)
 
 
 def test_a_device_that_is_too_small_and_one_that_is_not():
