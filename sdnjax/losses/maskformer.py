@@ -195,39 +195,44 @@ def _class_loss(logits: jax.Array, classes: jax.Array, query: jax.Array, no_obje
 
 def _mask_losses(
     mask_logits: jax.Array, labels: jax.Array, classes: jax.Array, query: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Focal and dice loss of the matched masks at the labels' size, both summed.
+) -> jax.Array:
+    """Focal and dice loss of the matched masks at the labels' size, both summed: `[2]`.
 
     One mask of every image and layer at a time: all of them at once would be L·B·K·H·W values.
     Classes come in order of frequency, so the tail in which no image has a mask costs nothing.
     """
-    index = jnp.maximum(query, 0)[..., None, None]
-    matched = jnp.take_along_axis(mask_logits, index, axis=2)  # [L, B, K, h, w]
-    size = labels.shape[1:]
 
-    def losses(scores: jax.Array, label: jax.Array, valid: jax.Array) -> jax.Array:
-        scores = resize_bilinear(scores[..., None], size)[..., 0]  # [L, B, H, W]
-        target = (labels == label[:, None, None]).astype(scores.dtype)
-        areas = jax.nn.sigmoid(scores)
-        focal = jnp.mean(_focal(scores, target), axis=(2, 3))
-        shared = 2 * jnp.sum(areas * target, axis=(2, 3))
-        dice = 1 - (shared + 1) / (jnp.sum(areas, axis=(2, 3)) + jnp.sum(target, axis=(1, 2)) + 1)
-        return jnp.stack([jnp.sum(jnp.where(valid, x, 0), axis=0) for x in (focal, dice)])
+    def of_images(
+        mask_logits: jax.Array, labels: jax.Array, classes: jax.Array, query: jax.Array
+    ) -> jax.Array:
+        def losses(scores: jax.Array, label: jax.Array, valid: jax.Array) -> jax.Array:
+            scores = resize_bilinear(scores[..., None], labels.shape[1:])[..., 0]  # [B, L, H, W]
+            target = (labels == label[:, None, None])[:, None].astype(scores.dtype)
+            areas = jax.nn.sigmoid(scores)
+            focal = jnp.mean(_focal(scores, target), axis=(2, 3))
+            shared = 2 * jnp.sum(areas * target, axis=(2, 3))
+            sizes = jnp.sum(areas, axis=(2, 3)) + jnp.sum(target, axis=(2, 3))
+            dice = 1 - (shared + 1) / (sizes + 1)
+            return jnp.stack([jnp.sum(jnp.where(valid, x, 0)) for x in (focal, dice)])
 
-    def one_class(total: jax.Array, x: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        scores, label, valid, anywhere = x
-        zero = jnp.zeros_like(total)
-        added = jax.lax.cond(
-            anywhere, jax.checkpoint(losses), lambda *_: zero, scores, label, valid
-        )
-        return total + added, None
+        def one_class(total: jax.Array, x: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+            scores, label, valid = x
+            zero = jnp.zeros_like(total)
+            added = jax.lax.cond(
+                jnp.any(valid), jax.checkpoint(losses), lambda *_: zero, scores, label, valid
+            )
+            return total + added, None
 
-    valid = jnp.moveaxis(query >= 0, 2, 0)
-    # What is asked of all images, and their sum, is outside the loop: devices then talk once.
-    slots = (jnp.moveaxis(matched, 2, 0), classes.T, valid, jnp.any(valid, axis=(1, 2)))
-    total, _ = jax.lax.scan(one_class, jnp.zeros((2, len(labels)), mask_logits.dtype), slots)
-    focal, dice = jnp.sum(total, axis=1)
-    return focal, dice
+        index = jnp.maximum(query, 0)[..., None, None]
+        matched = jnp.take_along_axis(mask_logits, index, axis=2)  # [B, L, K, h, w]
+        slots = (jnp.moveaxis(matched, 2, 0), classes.T, jnp.moveaxis(query >= 0, 2, 0))
+        return jax.lax.scan(one_class, jnp.zeros(2, mask_logits.dtype), slots)[0]
+
+    # Each device has a loop of its own: left to XLA, devices would talk in every turn.
+    images_first = [jnp.moveaxis(x, 1, 0) for x in (mask_logits, query)]
+    return over_mesh(of_images, (True,) * 4, True)(
+        images_first[0], labels, classes, images_first[1]
+    )
 
 
 def _focal(scores: jax.Array, target: jax.Array | float) -> jax.Array:

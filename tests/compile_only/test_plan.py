@@ -41,6 +41,17 @@ def test_memory_and_traffic_do_not_grow_with_devices(few, many):
 
 
 @needs_cuda
+def test_a_loss_on_masks_moves_no_activations():
+    """Its loop over classes and its matching are each device's own; XLA would share the loop."""
+    target = parse_target("h100:8")
+    recipe = Experiment(model=Model("maskformer_r50-d32"), data=Data(crop_size=(64, 64))).build(19)
+    found = plan_of(recipe, target, 16, steps=100)
+    assert list(found["collectives"]) == ["all-reduce"]
+    # Costs of 100 queries and 19 masks in 6 layers for 2 images, what is there, and the matches.
+    assert found["to_host"] == 2 * (6 * 100 * 19 * 4 + 19 + 6 * 19 * 4)
+
+
+@needs_cuda
 def test_kernels_of_sdc_count_about_what_xlas_form_does():
     """The kernels multiply whole tiles, and not the centre's tap."""
     kernels, plain = plan("h100:1"), plan("h100:1", dtype="float32")

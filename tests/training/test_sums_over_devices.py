@@ -14,7 +14,7 @@ from sdnjax.losses import maskformer, maskformer_loss
 from sdnjax.models.refine.joint_crf import JointCRF
 from sdnjax.planning.collectives import collectives
 
-B, K, Q, L = 8, 3, 4, 2
+B, K, Q, L = 16, 3, 4, 2
 
 
 def messages_of_gradient(function, *arguments):
