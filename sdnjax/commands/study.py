@@ -263,7 +263,7 @@ def main(description: str | None, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workdir", type=Path, help="work directory [studies/NAME]")
     parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="runs at once [1]")
     parser.add_argument("--seeds", type=_seeds, help="0,1,2: these alone [the study's]")
-    parser.add_argument("--variants", type=_names, help="none,sdc: these alone [the study's]")
+    parser.add_argument("--variants", type=_names, help="none,sdc: these, or all [those chosen]")
     parser.add_argument("--baseline", help="the variant to subtract [the study's]")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)  # what a process is started for
     parser.add_argument("--cores", type=_seeds, default=(), help=argparse.SUPPRESS)
@@ -341,14 +341,17 @@ def _parsed(parser: OneLineParser, argv: Sequence[str]) -> tuple[argparse.Namesp
     if study.base.losses is None and base.losses == study.base.resolved().losses:
         base = dataclasses.replace(base, losses=None)  # each network's own
     variants = dict(study.variants)
-    if arguments.variants is not None:
-        for name in arguments.variants:
+    names = study.chosen if arguments.variants is None else arguments.variants
+    if names and names != ("all",):
+        for name in names:
             if name not in variants:
                 raise unknown("--variants: there is none called", name, variants)
-        variants = {v: change for v, change in variants.items() if v in arguments.variants}
+        variants = {v: change for v, change in variants.items() if v in names}
     seeds = study.seeds if arguments.seeds is None else arguments.seeds
     baseline = study.baseline if arguments.baseline is None else arguments.baseline
-    study = dataclasses.replace(study, base=base, variants=variants, seeds=seeds, baseline=baseline)
+    study = dataclasses.replace(
+        study, base=base, variants=variants, chosen=(), seeds=seeds, baseline=baseline
+    )
     return arguments, study
 
 

@@ -43,6 +43,7 @@ class Study:
       seeds: of the runs of each variant.
       baseline: the variant that the others are compared with.
       metrics: scores of the validation that are compared, as `Experiment.keep_best` names them.
+      chosen: the variants that the command runs if `--variants` names no others; () for all.
       code: the study file, see `Experiment.code`.
 
     Raises: InputError for what makes no study.
@@ -54,6 +55,7 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     baseline: str = "none"
     metrics: tuple[str, ...] = METRICS
+    chosen: tuple[str, ...] = ()
     code: Path | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,9 @@ class Study:
                 raise InputError(f"{name!r} is no name: letters, digits and . + = - _ are")
         if self.baseline not in self.variants:
             raise unknown("baseline: there is no variant", self.baseline, self.variants)
+        for name in self.chosen:
+            if name not in self.variants:
+                raise unknown("chosen: there is no variant", name, self.variants)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InputError(f"seeds must be different numbers, at least one, not {self.seeds}")
         if not self.metrics:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from sdnjax.commands import study as command
 from sdnjax.commands.study import do_run, finished, run_study
 from sdnjax.commands.workdir import code_record
 from sdnjax.data.pipeline.batches import train_batches
@@ -298,9 +299,35 @@ def test_variants_change_the_base_and_nothing_else():
     wrong("there is no setting batchsize", variants={"none": {}, "x": {"batchsize": 8}})
     wrong("variant x: steps must be at least 1", variants={"none": {}, "x": {"steps": 0}})
     wrong("no variant 'non'", baseline="non")
+    wrong("chosen: there is no variant 'sdk'; did you mean sdc", chosen=("none", "sdk"))
     wrong("seeds must be different", seeds=(1, 1))
     wrong("'a/b' is no name", variants={"none": {}, "a/b": {"steps": 5}})
     wrong("val_split is none", base=dataclasses.replace(base, data=_without_validation(base.data)))
+
+
+def test_the_command_runs_what_the_study_chooses_or_what_it_is_told(tmp_path, monkeypatch):
+    """`chosen` of a study is no more than what `--variants` is by default."""
+    file = tmp_path / "three.py"
+    file.write_text(
+        "import dataclasses\n"
+        "from tests.studies import tiny_study\n"
+        "def study():\n"
+        "    found = tiny_study.study()\n"
+        "    variants = {**found.variants, 'long': {'steps': 50}}\n"
+        "    return dataclasses.replace(found, variants=variants, chosen=('none', 'sdc'))\n"
+    )
+
+    runs = []
+    monkeypatch.setattr(command, "_check_metrics", lambda study: None)
+    monkeypatch.setattr(command, "run_study", lambda study, *_, **__: runs.append(study) or True)
+
+    def variants(*words):
+        assert command.main(None, [str(file), *words]) == 0
+        return list(runs[-1].variants)
+
+    assert variants() == ["none", "sdc"]
+    assert variants("--variants=all") == ["none", "sdc", "long"]
+    assert variants("--variants=none,long") == ["none", "long"]
 
 
 def _without_validation(data):
@@ -367,13 +394,9 @@ def test_the_command_goes_on_after_a_signal(tmp_path, request, camvid, number):
 
 @pytest.mark.parametrize("name", ["camvid_operators", "shapes_operators"])
 def test_the_studies_of_the_library_can_be_made(request, name):
-    """All variants, those that are to be switched on too, and without code of their own: their
-    runs can be evaluated from their work directories alone."""
+    """All variants, and without code of their own: their runs can be evaluated from their work
+    directories alone."""
     study = load_study(request.config.rootpath / "configs" / "studies" / f"{name}.py")
-    module = sys.modules[f"sdnjax_config_{name}"]
-    groups = ("OPERATORS", "GUIDANCE", "SIMILARITY", "PLACE", "MORE")
-    variants = {k: v for g in groups for k, v in getattr(module, g, {}).items()}
-    everything = dataclasses.replace(study, variants=variants)
-    assert set(study.variants) < set(variants)
-    assert all(everything.experiment(v, 0).code is None for v in variants)
-    assert everything.unpaired() == {}
+    assert set(study.chosen) < set(study.variants)
+    assert all(study.experiment(v, 0).code is None for v in study.variants)
+    assert study.unpaired() == {}
