@@ -211,7 +211,7 @@ def spoken(ends: Sequence[tuple[str, str]]) -> str:
     """The last line that one of them prints about its end."""
     for out, err in ends:
         for line in reversed((out + "\n" + err).splitlines()):
-            if any(word in line for word in ("stopped", "gone", "error", "cannot")):
+            if any(word in line for word in ("stopped", "gone", "error", "Error", "cannot")):
                 return line.strip()[:120]
     return "-"
 

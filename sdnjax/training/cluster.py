@@ -23,6 +23,7 @@ import jax
 from orbax.checkpoint import multihost
 
 from sdnjax.errors import InputError, as_one_line
+from sdnjax.training.lost import explain_loss
 
 _VARIABLES = "JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES, JAX_PROCESS_ID"
 
@@ -224,6 +225,7 @@ def join_processes(
             heartbeat_timeout_seconds=heartbeat,
         )
         _count_alike(cluster, within)
+        explain_loss(cluster.index, cluster.coordinator, heartbeat)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

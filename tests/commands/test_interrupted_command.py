@@ -180,18 +180,27 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step_saved(tmp_path, com
     assert int(mine) == int(theirs)
 
 
-def test_a_killed_process_ends_the_other_within_seconds(tmp_path, command):
-    both = start_both(command, tmp_path / "two", *LONG)
+@pytest.mark.parametrize(
+    ("who", "at", "said"),
+    [
+        (1, "step 3/", "is gone"),
+        # While one compiles nothing is exchanged: the runtime notices, by heartbeats or at once.
+        (1, "compiling", "process 1 is gone"),
+        (0, "compiling", "process 0, where the others meet, is gone"),
+    ],
+)
+def test_a_killed_process_ends_the_other_within_seconds(tmp_path, command, who, at, said):
+    both = start_both(command, tmp_path / "two", *LONG, "--heartbeat=10")
     for line in both[0].stdout:
-        if line.startswith("step 3/"):
-            both[1].kill()
+        if line.startswith(at):
+            both[who].kill()
             break
     begin = time.monotonic()
-    _, err = both[0].communicate(timeout=120)
-    assert time.monotonic() - begin < 45  # the heartbeat's 30, where the exchange does not tell
-    assert both[0].returncode == 75
-    assert "another process of the run is gone" in err and "--resume" in err
-    both[1].communicate()
+    _, err = both[1 - who].communicate(timeout=120)
+    assert time.monotonic() - begin < 45  # twice the heartbeat, and a machine that is busy
+    assert both[1 - who].returncode == 75, err
+    assert said in err.splitlines()[-1] and "--resume" in err.splitlines()[-1]
+    both[who].communicate()
 
 
 def test_what_differs_between_processes_is_named_by_all(tmp_path, command):
