@@ -15,7 +15,7 @@ from sdnjax.losses.objective import Batch, Mean, Outputs, output
 from sdnjax.ops.bands import channel_sum
 from sdnjax.ops.distance import distance_to
 from sdnjax.ops.labels import IGNORE
-from sdnjax.ops.neighbours import shift, weighted_sum, with_neighbours
+from sdnjax.ops.neighbours import inside, shift, weighted_sum, with_neighbours
 from sdnjax.settings import check_types, setting
 
 # Down, up, left, right, then the diagonals: of equally near ones the first is the target.
@@ -52,8 +52,7 @@ class ActiveBoundary:
     def __call__(self, outputs: Outputs, batch: Batch) -> dict[str, Mean]:
         scores = output(outputs, self.on)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-        log_p = jax.nn.log_softmax(scores)
-        between = divergences(log_p, jnp.exp(lax.stop_gradient(log_p)))
+        between = divergences(scores)
         distance = jnp.maximum(jnp.floor(distance_to(true_boundary(batch["label"])) - 1), 0)
         target = nearest_direction(distance)
         moves = predicted_boundary(lax.stop_gradient(between), self.share, self.budget)
@@ -122,16 +121,16 @@ def nearest_direction(distance: jax.Array) -> jax.Array:
     return jnp.argmin(jnp.stack(there), axis=0).astype(jnp.int32)
 
 
-def divergences(log_p: jax.Array, p: jax.Array) -> jax.Array:
-    """`KL(P(p + d) ‖ P(p))` of all eight directions, `[B, H, W, 8]`; none of p has a gradient.
+def divergences(scores: jax.Array) -> jax.Array:
+    """`KL(P(p + d) ‖ P(p))` of all eight directions, `[B, H, W, 8]`; P(p + d) has no gradient.
 
     Borders are repeated outwards.
     """
-    cross = _cross(log_p, p)
+    cross = _cross(scores)
     entropy = lax.stop_gradient(cross[..., -1])
     there = {o: shift(entropy, o) - cross[..., i] for i, o in enumerate(_AROUND)}
     # Beyond a border lies the border: there a direction is the one without the step across it.
-    _, h, w, _ = log_p.shape
+    _, h, w, _ = scores.shape
     row, column = jnp.arange(h)[:, None], jnp.arange(w)
     for (y, x), value in list(there.items()):
         there[y, x] = jnp.where(row + y == jnp.clip(row + y, 0, h - 1), value, there[0, x])
@@ -141,29 +140,30 @@ def divergences(log_p: jax.Array, p: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def _cross(log_p: jax.Array, neighbour: jax.Array) -> jax.Array:
+def _cross(scores: jax.Array) -> jax.Array:
     """`Σ_c P_c(p + d) log P_c(p)` of all directions and, last, of d = 0: `[B, H, W, 9]`.
 
-    neighbour holds P, which reads as 0 outside and gets no gradient.
+    P is the softmax of the scores, 0 outside; its gradient is that of log P(p) alone.
     """
+    return _cross_fwd(scores)[0]
+
+
+def _cross_fwd(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
+    log_p = jax.nn.log_softmax(scores)
+    p = jnp.exp(log_p)
 
     def products(read: Callable[[tuple[int, int]], jax.Array], own: jax.Array) -> jax.Array:
         return jnp.stack([channel_sum(read(offset) * own) for offset in _AROUND], axis=-1)
 
-    return with_neighbours(products, neighbour, _AROUND, log_p)
+    return with_neighbours(products, p, _AROUND, log_p), p
 
 
-def _cross_fwd(
-    log_p: jax.Array, neighbour: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _cross(log_p, neighbour), (log_p, neighbour)
-
-
-def _cross_bwd(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    log_p, neighbour = residuals
+def _cross_bwd(p: jax.Array, g: jax.Array) -> tuple[jax.Array]:
     # One pass over all directions: no map of K channels for each.
-    d = weighted_sum(neighbour, g, _AROUND)
-    return d.astype(log_p.dtype), jnp.zeros_like(neighbour)
+    d = weighted_sum(p, g, _AROUND)
+    # Of log P; the sum of it over classes is known, because P sums to 1 wherever there is one.
+    total = jnp.sum(jnp.where(inside(p.shape, _AROUND), g, 0), axis=-1, keepdims=True)
+    return ((d - p * total).astype(p.dtype),)
 
 
 _cross.defvjp(_cross_fwd, _cross_bwd)
