@@ -304,10 +304,8 @@ def _foreseen(error: BaseException) -> tuple[int, str] | None:
         return 2, f"error: {error}"
     if isinstance(error, RunError):
         return 1, f"stopped: {error}"
-    if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)):
-        if out_of_memory(error):
-            return 1, f"stopped: {_OUT_OF_MEMORY}"
-        return _lost_another(error)
+    if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)) and out_of_memory(error):
+        return 1, f"stopped: {_OUT_OF_MEMORY}"
     if type(error).__module__.partition(".")[0] in _OF_BUCKETS:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return 1, f"stopped: the bucket cannot be reached: {reason}"
@@ -316,7 +314,7 @@ def _foreseen(error: BaseException) -> tuple[int, str] | None:
         return 1, f"stopped: {where}{error.strerror or error}"
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted"
-    return None
+    return _lost_another(error)  # JAX raises several kinds, ValueError among them
 
 
 # Packages whose errors are about credentials and networks; many are no OSError.

@@ -145,3 +145,16 @@ def test_the_wheel_has_every_configuration(request):
     assert found == request.config.rootpath / "configs" / "camvid_fcn_r18_sdn.py"
     assert shipped(Path("other.py")) == Path("other.py")
     assert shipped(Path("runs/mine")) == Path("runs/mine")
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, jax.errors.JaxRuntimeError])
+def test_an_exchange_that_fails_means_another_process_is_gone(monkeypatch, kind):
+    """Whatever kind of error JAX makes of it."""
+    error = kind("UNKNOWN: Gloo AllGather failed: Connection closed by peer [127.0.0.1]:4711")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    status, line = command_line.outcome(error)
+    assert status == 75
+    assert "another process of the run is gone" in line and "--resume" in line
+    assert command_line.outcome(kind("a defect"))[0] == 1
+    monkeypatch.setattr(jax, "process_count", lambda: 1)
+    assert command_line.outcome(error)[0] == 1
