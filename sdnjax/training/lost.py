@@ -34,8 +34,8 @@ def explain_loss(index: int, coordinator: str, heartbeat: int) -> None:
       coordinator: host:port of process 0.
       heartbeat: seconds without a word after which the runtime ends all.
     """
-    signs = _Signs(index, heartbeat / 10)
-    threading.Thread(target=signs.exchange, daemon=True).start()
+    signs, client = _Signs(index, heartbeat / 10), multihost.get_jax_distributed_client()
+    threading.Thread(target=signs.exchange, args=(client,), daemon=True).start()
 
     def who() -> str | None:
         silent = signs.silent(heartbeat / 2)
@@ -72,8 +72,7 @@ class _Signs:
         self._index, self._every = index, every
         self._seen: dict[int, tuple[str, float]] = {}
 
-    def exchange(self) -> None:
-        client: Any = multihost.get_jax_distributed_client()
+    def exchange(self, client: Any) -> None:
         count = 0
         while True:
             with contextlib.suppress(Exception):  # the store is gone; the runtime ends us

@@ -140,6 +140,8 @@ def test_joining_passes_everything_on(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **how: called.append((a, how)))
     monkeypatch.setattr(cluster, "_count_alike", lambda *a: None)
     monkeypatch.setattr(cluster, "detect", lambda within: Cluster("X", "a:1", 4, 3, (2,)))
+    losses = []
+    monkeypatch.setattr(cluster, "explain_loss", lambda *how: losses.append(how))
     said = []
     cluster.join_processes(7, 11, said.append)
     ((where, how),) = called
@@ -147,6 +149,7 @@ def test_joining_passes_everything_on(monkeypatch):
     assert how["local_device_ids"] == (2,)
     assert how["heartbeat_timeout_seconds"] == 7
     assert how["initialization_timeout"] > 11
+    assert losses == [(3, "a:1", 7)]
     assert said == ["X: process 3 of 4 at a:1, with 8 local device(s) (cpu) of 8"]
 
 
