@@ -1,8 +1,8 @@
 """When another process is gone: one line and a status that a scheduler understands.
 
 JAX's runtime notices by heartbeats, or where process 0 is no longer, and then aborts, with a native
-trace. It has no hook of use from Python, so the abort itself is caught, which happens only where
-we know of a process that is gone: any other abort is left as it is.
+trace. It has no hook of use from Python, so the abort itself is caught, and explained only where
+a process is known to be gone: any other abort is left as it is.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def catch_abort(who: Callable[[], str | None]) -> None:
 
     handler = _Handler(aborted)
     _handlers.append(handler)
-    # Not `signal.signal`: Python would call it after the abort, and there is none.
+    # Not `signal.signal`: Python calls its handlers later, and after an abort there is no later.
     ctypes.CDLL(None).signal(signal.SIGABRT, handler)
 
 

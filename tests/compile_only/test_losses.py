@@ -31,7 +31,7 @@ MAPS = {
     Dice(activation="sigmoid"): 0.1,
     Dice(): 1.1,  # the probabilities
     Lovasz(): 2.2,  # class by class: what is ranked, and its slopes
-    ActiveBoundary(): 2.2,  # the neighbours' probabilities, padded
+    ActiveBoundary(): 1.2,  # the neighbours' probabilities
 }
 
 
