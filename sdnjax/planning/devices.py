@@ -251,10 +251,15 @@ def described_mesh(target: Target) -> Mesh:
     return _mesh(_gpus(target))
 
 
-def compiler_options(mesh: Mesh) -> dict[str, bool]:
+def compiler_options(mesh: Mesh) -> dict[str, bool | int]:
     """What XLA has to be told where the devices are not there to be tried."""
     if mesh.devices.flat[0].platform == "gpu":
-        return {"xla_gpu_enable_triton_gemm": False}  # it finds no tiles for some products
+        return {
+            "xla_gpu_enable_triton_gemm": False,  # it finds no tiles for some products
+            # Machine code that nothing runs is not optimised. Fusions, buffers and collectives are
+            # settled before there is any.
+            "xla_backend_optimization_level": 0,
+        }
     return {}
 
 

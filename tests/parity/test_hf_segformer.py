@@ -57,7 +57,8 @@ def test_outputs(size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["small", *SIZES])
+# Larger ones differ in numbers alone, which `test_outputs` checks.
+@pytest.mark.parametrize("size", ["small", "b0"])
 def test_training_step(size, x64):
     theirs, model = pair(size, dtype=jnp.float64)
     images, labels = images_and_labels(K, size=(65, 97), batch=2)

@@ -157,6 +157,8 @@ CASES = [
     ),
 ]
 
+STEPS = ("small-resnet", "maskformer_r50-d32", "maskformer_swin-t")
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_outputs(name):
@@ -174,7 +176,11 @@ def test_outputs(name):
     print(name, compare_outputs(model, theirs, hf_maskformer, picks, images=images))
 
 
-@pytest.mark.parametrize("name", CASES)
+# Larger ones differ in numbers alone, which `test_outputs` checks.
+@pytest.mark.parametrize(
+    "name",
+    ["small-swin", *(pytest.param(x, marks=pytest.mark.slow) for x in STEPS)],
+)
 def test_training_step(name, x64):
     theirs, model = pair(name, dtype=jnp.float64)
     images, labels = images_and_labels(K, size=(65, 97), batch=2)

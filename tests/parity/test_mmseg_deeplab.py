@@ -49,7 +49,8 @@ def test_outputs_with_align_corners():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", CASES)
+# Larger ones differ in numbers alone, which `test_outputs` checks.
+@pytest.mark.parametrize("depth", [18, 50])
 def test_training_step(depth, x64):
     images, labels = images_and_labels(K, size=(49, 65), batch=2)
     options = {"num_classes": K, "dropout": 0.0, "dtype": jnp.float64}

@@ -108,7 +108,8 @@ def test_outputs(variant):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", CASES)
+# Larger ones differ in numbers alone, which `test_outputs` checks.
+@pytest.mark.parametrize("variant", ["small", "ocrnet_hr18s"])
 def test_training_step(variant, x64):
     images, labels = images_and_labels(K, size=(49, 65), batch=2)
     model = ours(variant, dtype=jnp.float64)
