@@ -1,10 +1,15 @@
-"""Every loss trains `shapes` from a configuration: alone and with SDN, on one and eight devices."""
+"""Every loss trains `shapes` from a configuration, on one and eight devices.
+
+A loss sees scores, whatever made them: all of them train a network of one convolution, and some
+of them FCN with SDN.
+"""
 
 import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from sdnjax.commands.evaluate import evaluate_run
 from sdnjax.commands.train import train
@@ -46,45 +51,61 @@ LOSSES = {
 }
 
 
+class Tiny(nn.Module):
+    """One convolution, in the type of its images."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return {"logits": nn.Conv(self.classes, (3, 3))(x)}
+
+
 @pytest.fixture(scope="module")
 def batches(request):
-    experiment = config(request.config.rootpath, "shapes_fcn_r18")
+    experiment = config(request.config.rootpath, "tiny")
     with train_batches(experiment.data, seed=0, batch_size=8, stop_step=3) as found:
         return [{k: np.asarray(v) for k, v in batch.items()} for batch in found]
 
 
-def config(root, name):
-    found = load_config(root / "configs" / f"{name}.py", Experiment)
-    return dataclasses.replace(found, data=dataclasses.replace(found.data, crop_size=(33, 41)))
+def config(root, network):
+    """`shapes` and its recipe with a network of the configurations, or with the tiny one."""
+    found = load_config(root / "configs" / "shapes_fcn_r18_sdn.py", Experiment)
+    found = dataclasses.replace(found, data=dataclasses.replace(found.data, crop_size=(33, 41)))
+    return found if network == "sdn" else dataclasses.replace(found, model=Tiny)
+
+
+# Of the kinds: a mean over pixels, and one that ranks the pixels of all devices.
+CASES = [
+    *((loss, "tiny") for loss in LOSSES),
+    *((loss, "sdn") for loss in ("class weights, smoothing", "lovasz over the batch")),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("loss", "name"),
-    [
-        ("class weights, smoothing", "shapes_fcn_r18"),  # a loss sees scores, whatever made them
-        *((loss, "shapes_fcn_r18_sdn") for loss in LOSSES),
-    ],
-)
-def test_one_and_eight_devices_agree(loss, name, request, batches, x64):
+@pytest.mark.parametrize(("loss", "network"), CASES)
+def test_one_and_eight_devices_agree(loss, network, request, batches, x64):
     """In float64, where an order of summation moves a loss by 1e-12 and not by 1e-3."""
-    experiment = config(request.config.rootpath, name)
     losses = (LOSSES[loss],)
     if loss.startswith("active"):  # the distances of boundaries alone teach no classes
         losses = (CrossEntropy(), *losses)
-    recipe = dataclasses.replace(experiment, losses=losses).build(6, dtype=jnp.float64)
+    experiment = dataclasses.replace(config(request.config.rootpath, network), losses=losses)
+    recipe = experiment.build(6, **({"dtype": jnp.float64} if network == "sdn" else {}))
     for one, eight in zip(*histories(recipe, batches), strict=True):
         assert one == pytest.approx(eight, rel=1e-8)
         assert np.isfinite(list(one.values())).all() and one["gradient_norm"] > 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", LOSSES)
-def test_from_the_command_to_the_log(loss, request, tmp_path):
-    experiment = config(request.config.rootpath, "shapes_fcn_r18_sdn")
-    losses = (CrossEntropy(weight=0.5), LOSSES[loss])
+@pytest.mark.parametrize(("loss", "network"), [*CASES, ("active boundary", "sdn")])
+def test_from_the_command_to_the_log(loss, network, request, tmp_path):
     experiment = dataclasses.replace(
-        experiment, losses=losses, steps=4, log_every=1, checkpoint_every=4, tensorboard=False
+        config(request.config.rootpath, network),
+        losses=(CrossEntropy(weight=0.5), LOSSES[loss]),
+        steps=4,
+        log_every=1,
+        checkpoint_every=4,
+        tensorboard=False,
     )
     train(experiment, tmp_path / "run", report=lambda line: None)
     rows = [x["train"] for x in read_metrics(tmp_path / "run") if "train" in x]
