@@ -29,6 +29,13 @@ def pytest_configure(config):
         importlib.import_module("yapf")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_functions():
+    """What a file has compiled goes with it: whole runs would hold gigabytes of it."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def strict_numerics():
     """No implicit dtype or rank promotion: what is multiplied is what was written."""

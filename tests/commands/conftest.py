@@ -10,6 +10,14 @@ from PIL import Image
 from sdnjax.commands.command_line import run
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """Variables of a command's process: compiled functions are kept, as for users, here for the
+    commands of the tests alone."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return {"JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": cache}
+
+
 @pytest.fixture
 def camvid(tmp_path):
     """SegNet's layout: six pairs to train and three to validate, of two sizes."""

@@ -29,12 +29,14 @@ def camvid(tmp_path_factory):
     return make_camvid(tmp_path_factory.mktemp("data") / "camvid")
 
 
-@pytest.fixture
-def command(request, camvid):
+@pytest.fixture(scope="module")
+def command(request, camvid, compiled):
     def command(workdir, *words, devices=1, script="train.py", only=False, **variables):
         root = request.config.rootpath
         flags = f"--xla_force_host_platform_device_count={devices}"
-        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1", **variables}
+        flags += " --xla_backend_optimization_level=0"
+        environment = {**os.environ, **compiled, "XLA_FLAGS": flags, "PYTHONUNBUFFERED": "1"}
+        environment |= variables
         training = [
             *(root / "configs" / "camvid_fcn_r18_sdn.py", "--workdir", workdir),
             *("--data.dir", camvid, "--steps=12", "--batch_size=8"),
@@ -69,9 +71,16 @@ def state_of(workdir):
     return restore_state(find_checkpoint(workdir / "checkpoints"), abstract)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, command):
+    """The work directory of a run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    finish(command(workdir))
+    return workdir
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_interrupted_command_resumes_to_the_same_bits(tmp_path, command, number):
-    finish(command(tmp_path / "whole"))
+def test_interrupted_command_resumes_to_the_same_bits(tmp_path, command, whole, number):
     process = command(tmp_path / "parts")
     for line in process.stdout:
         if line.startswith("step 4/"):
@@ -84,19 +93,19 @@ def test_interrupted_command_resumes_to_the_same_bits(tmp_path, command, number)
     assert stopped["step"] < 12
     out, _ = finish(command(tmp_path / "parts", "--resume"))
     assert f"from step {find_step(out)} to 12" in out
-    assert_same(state_of(tmp_path / "parts"), state_of(tmp_path / "whole"))
-    ours, theirs = (
-        [x["train"]["loss"] for x in read_metrics(tmp_path / name) if "train" in x]
-        for name in ("parts", "whole")
-    )
-    assert ours == theirs
+    assert_same(state_of(tmp_path / "parts"), state_of(whole))
+    assert losses(tmp_path / "parts") == losses(whole)
+
+
+def losses(workdir):
+    return [x["train"]["loss"] for x in read_metrics(workdir) if "train" in x]
 
 
 def find_step(out):
     return int(out.split("from step ")[1].split()[0])
 
 
-def test_killed_command_loses_only_what_was_not_saved(tmp_path, command):
+def test_killed_command_loses_only_what_was_not_saved(tmp_path, command, whole):
     words = ("--checkpoint_every=3", "--keep_checkpoints=1")
     process = command(tmp_path / "run", *words)
     for line in process.stdout:
@@ -108,22 +117,18 @@ def test_killed_command_loses_only_what_was_not_saved(tmp_path, command):
     saved = finished_steps(tmp_path / "run" / "checkpoints")
     out, _ = finish(command(tmp_path / "run", *words, "--resume"))
     assert find_step(out) == saved[-1] > 0
-    finish(command(tmp_path / "whole"))
-    assert_same(state_of(tmp_path / "run"), state_of(tmp_path / "whole"))
+    assert_same(state_of(tmp_path / "run"), state_of(whole))
 
 
 FEW = ("--steps=5", "--optimizer.learning_rate=1e-4")
 
 
-def losses(workdir):
-    return [x["train"]["loss"] for x in read_metrics(workdir) if "train" in x]
-
-
-@pytest.fixture
-def on_one_device(tmp_path, command):
-    finish(command(tmp_path / "one", *FEW))
-    assert len(losses(tmp_path / "one")) == 5
-    return tmp_path / "one"
+@pytest.fixture(scope="module")
+def on_one_device(tmp_path_factory, command):
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    finish(command(workdir, *FEW))
+    assert len(losses(workdir)) == 5
+    return workdir
 
 
 def test_eight_devices_log_the_same_losses(tmp_path, command, on_one_device):
@@ -190,7 +195,9 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step_saved(tmp_path, com
     ],
 )
 def test_a_killed_process_ends_the_other_within_seconds(tmp_path, command, who, at, said):
-    both = start_both(command, tmp_path / "two", *LONG, "--heartbeat=10")
+    words = (*LONG, "--heartbeat=10")
+    # Nothing is found that another test compiled.
+    both = start_both(command, tmp_path / "two", *words, JAX_ENABLE_COMPILATION_CACHE="false")
     for line in both[0].stdout:
         if line.startswith(at):
             both[who].kill()
