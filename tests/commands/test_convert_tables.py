@@ -108,18 +108,20 @@ SOURCES = [
     pytest.param("mmseg_maskformer", "maskformer_swin-t", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_maskformer", "maskformer_r50-d32", (), mmseg, "", {}, {}, marks=slow),
     pytest.param("mmseg_swin", "maskformer_swin-t", ("decoder",), mmseg, "", {}, {}, marks=slow),
-    (
+    pytest.param(
         *("torchvision_resnet", "fpn_r18", DECODER, plain, "", ones("fc.weight", "fc.bias")),
         {"stem": "v1"},
+        marks=slow,
     ),
     pytest.param(
         *("torchvision_resnet", "fpn_r18", DECODER, plain, "module.", ones("fc.bias")),
         {"stem": "v1c"},
         marks=slow,
     ),
-    (
+    pytest.param(
         *("hf_resnet", "fpn_r18", DECODER, folder, "resnet.", ones("classifier.1.weight")),
         {"stem": "v1"},
+        marks=slow,
     ),
     pytest.param(
         *("hrnet", "ocrnet_hr18s", DECODER, plain, ""),

@@ -135,7 +135,7 @@ SOME = ("fcn_r18-d8", "segformer_mit-b0")
 OTHERS = ("fpn_r18", "deeplabv3plus_r18-d8", "ocrnet_hr18s")
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", [SOME[0], pytest.param(SOME[1], marks=pytest.mark.slow)])
 def test_networks_are_traced_for_pictures_of_any_size(name):
     network = named(name, neck=Neck("sdc"))
     exported = trace(network, size="any", batch="any", platforms=EVERYWHERE, probabilities=True)

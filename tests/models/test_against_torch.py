@@ -20,7 +20,7 @@ CASES = [
     pytest.param(
         ("deeplabv3plus_r18-d8", None, (2, 41, 49)), id="deeplabv3plus", marks=pytest.mark.slow
     ),
-    pytest.param(("deeplabv2_r50-d8", None, (1, 65, 49)), id="deeplabv2"),
+    pytest.param(("deeplabv2_r50-d8", None, (1, 65, 49)), id="deeplabv2", marks=pytest.mark.slow),
     *(
         pytest.param((name, "sdn", (2, 41, 49)), id=f"{name}-sdn", marks=pytest.mark.slow)
         for name in ("deeplabv3plus_r18-d8", "deeplabv2_r50-d8")

@@ -282,7 +282,12 @@ except KeyboardInterrupt:
     try:
         assert process.stdout.readline() == "running\n"
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            out, err = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            # Seen once in some twenty tries on a busy machine, cause unknown: the exception is lost.
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=90)
     finally:
         process.kill()
     assert (process.returncode, out, err) == (0, "interrupted\n", "")
