@@ -285,7 +285,7 @@ except KeyboardInterrupt:
         try:
             out, err = process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
-            # Seen once in some twenty tries on a busy machine, cause unknown: the exception is lost.
+            # About once in twenty tries on a busy machine the exception is lost; why, is unknown.
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=90)
     finally:
