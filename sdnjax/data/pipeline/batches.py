@@ -17,6 +17,7 @@ import numpy as np
 
 from sdnjax.data.data_settings import Data, wants_superpixels
 from sdnjax.data.pipeline.augmentation import example_draws, finisher
+from sdnjax.data.pipeline.interrupts import interrupted_afterwards
 from sdnjax.data.pipeline.loader import STAGES, Loader
 from sdnjax.data.pipeline.processes import ProcessBatches
 from sdnjax.data.pipeline.sampling import COLOUR_DRAWS
@@ -125,7 +126,8 @@ class TrainBatches(Iterator[Batch]):
         if not self._held:
             raise StopIteration
         try:
-            fields, number, seconds, loaded = next(self._held[0])
+            with interrupted_afterwards():
+                fields, number, seconds, loaded = next(self._held[0])
         except StopIteration:
             self.close()
             raise
