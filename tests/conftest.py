@@ -1,5 +1,6 @@
 """Settings that every test shares: CPU, eight virtual devices, no silent promotion."""
 
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -8,11 +9,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Nothing is left behind, and nothing is found that another version compiled.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+_given = os.environ.get("XLA_FLAGS", "")
+_flags = ["xla_force_host_platform_device_count=8"]
 # Tests compile much and compute little, so machine code is not optimised; its meaning is the same.
 # `make test-slow` sets another level.
-for _flag in ("xla_force_host_platform_device_count=8", "xla_backend_optimization_level=0"):
-    if _flag.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{_flag}".strip()
+if "xla_backend_optimization_level" not in _given:
+    _flags.append("xla_backend_optimization_level=0")
+    # jaxlib 0.10's older emitters compile in half the time; later ones have no others, and a flag
+    # that they do not know ends the process.
+    if importlib.metadata.version("jaxlib").startswith("0.10."):
+        _flags.append("xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join(
+    [_given, *(f"--{flag}" for flag in _flags if flag.partition("=")[0] not in _given)]
+).strip()
 
 # A shell's background job begins with Ctrl-C ignored, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
