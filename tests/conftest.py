@@ -1,9 +1,10 @@
 """Settings that every test shares: CPU, eight virtual devices, no silent promotion."""
 
-import importlib.metadata
 import importlib.util
 import os
 import signal
+
+from tests.compiler import OLDER_EMITTERS
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,9 +16,7 @@ _flags = ["xla_force_host_platform_device_count=8"]
 # `make test-slow` sets another level.
 if "xla_backend_optimization_level" not in _given:
     _flags.append("xla_backend_optimization_level=0")
-    # jaxlib 0.10's older emitters compile in half the time; later ones have no others, and a flag
-    # that they do not know ends the process.
-    if importlib.metadata.version("jaxlib").startswith("0.10."):
+    if OLDER_EMITTERS:
         _flags.append("xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join(
     [_given, *(f"--{flag}" for flag in _flags if flag.partition("=")[0] not in _given)]

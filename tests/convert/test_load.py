@@ -1,5 +1,6 @@
 """Variables from foreign tensors: all or nothing, and what may be asked for."""
 
+import functools
 import types
 
 import jax
@@ -25,6 +26,7 @@ from sdnjax.models import EdgeHead, EncoderDecoder, create_model
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.inputs import blank_inputs
 from sdnjax.models.layers import BatchNorm, Classifier
+from tests.compiler import AS_USERS
 from tests.models.context import SegmentMeans
 from tests.models.variables import random_variables
 
@@ -241,7 +243,11 @@ def test_tied_tensors_must_agree_on_the_way_back():
 
 
 def logits(model, variables, images):
-    return jax.jit(lambda v, x: model.apply(v, x, train=False)["logits"])(variables, images)
+    @functools.partial(jax.jit, compiler_options=AS_USERS)
+    def run(variables, images):
+        return model.apply(variables, images, train=False)["logits"]
+
+    return run(variables, images)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Names, sizes and options of the networks."""
 
+import functools
 import pickle
 
 import jax
@@ -13,6 +14,7 @@ from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.layers import BatchNorm
 from sdnjax.models.necks.sdn import SDN
 from sdnjax.ops import angular_difference_conv, local_binary_conv, radial_difference_conv
+from tests.compiler import AS_USERS
 from tests.models.small import small_network
 from tests.models.variables import random_variables
 
@@ -187,7 +189,11 @@ def test_batch_norm_statistics_are_pytorchs():
 
 
 def logits(model, variables, images):
-    return jax.jit(lambda v, x: model.apply(v, x, train=False)["logits"])(variables, images)
+    @functools.partial(jax.jit, compiler_options=AS_USERS)
+    def run(variables, images):
+        return model.apply(variables, images, train=False)["logits"]
+
+    return run(variables, images)
 
 
 @pytest.mark.parametrize(

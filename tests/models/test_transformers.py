@@ -22,6 +22,7 @@ from sdnjax.models.decoders.maskformer import (
 )
 from sdnjax.models.decoders.segmenter import MaskTransformer
 from sdnjax.models.transformer import drop_path, linear_rates
+from tests.compiler import AS_USERS
 from tests.models.variables import random_variables
 
 
@@ -228,7 +229,8 @@ def test_neck_at_initialisation_changes_nothing(name):
     variables = jax.tree.map(np.float32, random_variables(plain, images, 3))
 
     def run(model, variables):
-        return jax.jit(lambda v: model.apply(v, images, train=False))(variables)
+        apply = jax.jit(lambda v: model.apply(v, images, train=False), compiler_options=AS_USERS)
+        return apply(variables)
 
     before = run(plain, variables)
     stages = [before[f"stage{i}"] for i in range(1, 5) if f"stage{i}" in before]

@@ -32,7 +32,8 @@ from tests.training.test_checkpoints import abstract, assert_same
 from tests.training.test_step import mesh_of
 from tests.training.tiny import Tiny, batch_of, recipe_of
 
-OPTIMIZER = make_optimizer(Optimizer(learning_rate=0.1), 10)
+# A constant rate: a schedule's is computed in float32, in each program with another last bit.
+OPTIMIZER = make_optimizer(Optimizer(learning_rate=0.1, schedule="constant"), 10)
 
 
 class Plain(nn.Module):
@@ -79,7 +80,7 @@ def test_parts_give_the_loss_and_the_gradient_of_the_whole(x64):
         found, other = stepped(devices, parts)
         assert found[1] == pytest.approx(whole[1], rel=1e-9), (devices, parts)
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9),
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14),
             other.params,
             state.params,
         )
