@@ -303,10 +303,10 @@ def _foreseen(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, InputError):
         return 2, f"error: {error}"
     if isinstance(error, RunError):
-        return 1, f"stopped: {error}"
+        return _lost_meanwhile(error) or (1, f"stopped: {error}")
     if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)) and out_of_memory(error):
         return 1, f"stopped: {_OUT_OF_MEMORY}"
-    if type(error).__module__.partition(".")[0] in _OF_BUCKETS:
+    if _of_a_bucket(error):
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return 1, f"stopped: the bucket cannot be reached: {reason}"
     if isinstance(error, OSError):  # a full disk, a folder that went away
@@ -319,6 +319,24 @@ def _foreseen(error: BaseException) -> tuple[int, str] | None:
 
 # Packages whose errors are about credentials and networks; many are no OSError.
 _OF_BUCKETS = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
+
+
+def _of_a_bucket(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _OF_BUCKETS
+
+
+def _lost_meanwhile(error: RunError) -> tuple[int, str] | None:
+    """Whether what could not be done, saving say, is an exchange that failed with another process.
+
+    Disks and buckets lose connections too, which is nothing that the other processes did.
+    """
+    cause = error.__cause__
+    while cause is not None:
+        outside = isinstance(cause, OSError) or _of_a_bucket(cause)
+        if not outside and (found := _lost_another(cause)) is not None:
+            return found
+        cause = cause.__cause__
+    return None
 
 
 def _lost_another(error: BaseException) -> tuple[int, str] | None:

@@ -158,3 +158,24 @@ def test_an_exchange_that_fails_means_another_process_is_gone(monkeypatch, kind)
     assert command_line.outcome(kind("a defect"))[0] == 1
     monkeypatch.setattr(jax, "process_count", lambda: 1)
     assert command_line.outcome(error)[0] == 1
+
+
+def stopped_by(*causes):
+    """A run that could not be saved, and why, the innermost cause first."""
+    error = None
+    for outer in (*causes, RunError("could not write checkpoint 3")):
+        outer.__cause__ = error
+        error = outer
+    return error
+
+
+def test_a_checkpoint_that_another_process_left_unwritten_is_no_failure_of_the_disk(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    gone = "UNKNOWN: Gloo AllGather failed: Connection closed by peer [127.0.0.1]:4711"
+    for causes in ((ValueError(gone),), (RuntimeError(gone), ValueError("saving failed"))):
+        status, line = command_line.outcome(stopped_by(*causes))
+        assert status == 75 and "another process of the run is gone (UNKNOWN: Gloo" in line
+    reset = type("ClientError", (Exception,), {"__module__": "botocore.errors"})
+    for cause in (ConnectionResetError("Connection reset by peer"), reset("Connection reset")):
+        status, line = command_line.outcome(stopped_by(cause))
+        assert (status, line) == (1, "stopped: could not write checkpoint 3")
