@@ -302,10 +302,12 @@ def outcome(error: BaseException) -> tuple[int, str]:
 def _foreseen(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, InputError):
         return 2, f"error: {error}"
-    if isinstance(error, RunError):
-        return _lost_meanwhile(error) or (1, f"stopped: {error}")
     if isinstance(error, (MemoryError, jax.errors.JaxRuntimeError)) and out_of_memory(error):
         return 1, f"stopped: {_OUT_OF_MEMORY}"
+    if (lost := _lost_another(error)) is not None:
+        return lost
+    if isinstance(error, RunError):
+        return 1, f"stopped: {error}"
     if _of_a_bucket(error):
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return 1, f"stopped: the bucket cannot be reached: {reason}"
@@ -314,7 +316,7 @@ def _foreseen(error: BaseException) -> tuple[int, str] | None:
         return 1, f"stopped: {where}{error.strerror or error}"
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted"
-    return _lost_another(error)  # JAX raises several kinds, ValueError among them
+    return None
 
 
 # Packages whose errors are about credentials and networks; many are no OSError.
@@ -325,22 +327,12 @@ def _of_a_bucket(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in _OF_BUCKETS
 
 
-def _lost_meanwhile(error: RunError) -> tuple[int, str] | None:
-    """Whether what could not be done, saving say, is an exchange that failed with another process.
-
-    Disks and buckets lose connections too, which is nothing that the other processes did.
-    """
-    cause = error.__cause__
-    while cause is not None:
-        outside = isinstance(cause, OSError) or _of_a_bucket(cause)
-        if not outside and (found := _lost_another(cause)) is not None:
-            return found
-        cause = cause.__cause__
-    return None
-
-
 def _lost_another(error: BaseException) -> tuple[int, str] | None:
-    """Of several processes, whether an exchange failed because another one is gone."""
+    """Of several processes, whether an exchange failed because another one is gone.
+
+    It may be why something else could not be done, saving say. JAX raises several kinds, ValueError
+    among them. Disks and buckets lose connections too, which no other process did.
+    """
     words = (
         "Gloo",
         "NCCL",
@@ -349,13 +341,17 @@ def _lost_another(error: BaseException) -> tuple[int, str] | None:
         "coordination service",
         "Socket closed",
     )
-    if jax.process_count() == 1 or not any(word in str(error) for word in words):
-        return None
-    reason = str(error).splitlines()[0][:160]
-    return PREEMPTED, (
-        f"stopped: another process of the run is gone ({reason}); what was saved is safe: start "
-        "all of them again with --resume"
-    )
+    cause: BaseException | None = error if jax.process_count() > 1 else None
+    while cause is not None:
+        elsewhere = isinstance(cause, (RunError, OSError)) or _of_a_bucket(cause)
+        if not elsewhere and any(word in str(cause) for word in words):
+            reason = str(cause).splitlines()[0][:160]
+            return PREEMPTED, (
+                f"stopped: another process of the run is gone ({reason}); what was saved is safe: "
+                "start all of them again with --resume"
+            )
+        cause = cause.__cause__
+    return None
 
 
 _OUT_OF_MEMORY = (
