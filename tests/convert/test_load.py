@@ -1,6 +1,5 @@
 """Variables from foreign tensors: all or nothing, and what may be asked for."""
 
-import functools
 import types
 
 import jax
@@ -26,9 +25,8 @@ from sdnjax.models import EdgeHead, EncoderDecoder, create_model
 from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.inputs import blank_inputs
 from sdnjax.models.layers import BatchNorm, Classifier
-from tests.compiler import AS_USERS
 from tests.models.context import SegmentMeans
-from tests.models.variables import random_variables
+from tests.models.variables import logits, random_variables
 
 
 class Tiny(nn.Module):
@@ -240,14 +238,6 @@ def test_tied_tensors_must_agree_on_the_way_back():
     variables = load(Tiny(), STATE, TABLE, report=lambda _: None)
     with pytest.raises(InputError, match=r"params/k/kernel and another leaf share q.weight but"):
         to_torch(Tiny(), variables, table)
-
-
-def logits(model, variables, images):
-    @functools.partial(jax.jit, compiler_options=AS_USERS)
-    def run(variables, images):
-        return model.apply(variables, images, train=False)["logits"]
-
-    return run(variables, images)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Names, sizes and options of the networks."""
 
-import functools
 import pickle
 
 import jax
@@ -14,9 +13,8 @@ from sdnjax.models.backbones.resnet import ResNet
 from sdnjax.models.layers import BatchNorm
 from sdnjax.models.necks.sdn import SDN
 from sdnjax.ops import angular_difference_conv, local_binary_conv, radial_difference_conv
-from tests.compiler import AS_USERS
 from tests.models.small import small_network
-from tests.models.variables import random_variables
+from tests.models.variables import logits, random_variables
 
 WITHOUT_NECK = tuple(name for name in MODELS if name.startswith(("difnet", "segfix")))
 IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
@@ -186,14 +184,6 @@ def test_batch_norm_statistics_are_pytorchs():
     used = layer.apply({**variables, **changed}, x, train=False)
     expected = (wide - 0.1 * mean) / np.sqrt(0.9 + 0.1 * unbiased + 1e-5)
     np.testing.assert_allclose(used.reshape(-1, 4), expected, rtol=1e-5, atol=1e-6)
-
-
-def logits(model, variables, images):
-    @functools.partial(jax.jit, compiler_options=AS_USERS)
-    def run(variables, images):
-        return model.apply(variables, images, train=False)["logits"]
-
-    return run(variables, images)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
-"""Random variables for a network, quicker than its own initialisation."""
+"""Random variables for a network, quicker than its own initialisation, and what they give."""
+
+import functools
 
 import jax
 import numpy as np
+
+from tests.compiler import AS_USERS
 
 
 def random_variables(model, images, seed, **extras):
@@ -18,3 +22,13 @@ def random_variables(model, images, seed, **extras):
         return 0.2 * rng.normal(size=x.shape)
 
     return jax.tree_util.tree_map_with_path(value, shapes)
+
+
+def logits(model, variables, images):
+    """In one program as users' settings make it."""
+
+    @functools.partial(jax.jit, compiler_options=AS_USERS)
+    def run(variables, images):
+        return model.apply(variables, images, train=False)["logits"]
+
+    return run(variables, images)
