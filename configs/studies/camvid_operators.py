@@ -23,7 +23,7 @@ from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.dense_crf import DenseCRF
 from sdnjax.inference.protocols import Evaluation
-from sdnjax.losses import ActiveBoundary, CrossEntropy
+from sdnjax.losses import ActiveBoundary, CrossEntropy, SimilarityLoss
 from sdnjax.metrics import ErrorShares
 from sdnjax.models import Model, Neck
 from sdnjax.models.necks.controls import (
@@ -85,6 +85,11 @@ def sdc(**options):
     return neck(Neck("sdc", guidance_channels=16, **options))
 
 
+def relative(**options):
+    """SDC with the similarity that did best: where S is near 0, no other option can tell."""
+    return sdc(similarity="relative", **options)
+
+
 OPERATORS = {
     "none": {},
     "conv": neck(Neck("conv")),
@@ -106,26 +111,33 @@ GUIDANCE = {
 SIMILARITY = {
     "sdc_sum_unlearnt": sdc(similarity=sum_charbonnier),
     "sdc_mean_unlearnt": sdc(similarity=mean_charbonnier),
-    "sdc_relative": sdc(similarity="relative"),
     "sdc_gaussian": sdc(similarity="gaussian"),
     "sdc_cosine": sdc(similarity="cosine"),
-    "sdc_stop_gradient": sdc(stop_guidance_gradient=True),
+    "sdc_relative": relative(),
 }
 PLACE = {
-    "sdc_stage1": sdc(stages=(1,)),
-    "sdc_stages12": sdc(stages=(1, 2)),
-    "sdc_stage4": sdc(stages=(4,)),
-    "sdc_plain_fusion": sdc(fusion="plain"),
+    "relative_stop_gradient": relative(stop_guidance_gradient=True),
+    "relative_stage1": relative(stages=(1,)),
+    "relative_stages12": relative(stages=(1, 2)),
+    "relative_stage4": relative(stages=(4,)),
+    "relative_plain_fusion": relative(fusion="plain"),
     "conv_plain_fusion": neck(Neck("conv", fusion="plain")),
+}
+# The guidance learns where classes meet, and the network with S = 1 the same.
+TEACHING = {"losses": (CrossEntropy(), SimilarityLoss(weight=0.2))}
+TAUGHT = {
+    "none_taught": TEACHING,
+    "constant_taught": sdc(similarity="constant") | TEACHING,
+    "relative_taught": relative() | TEACHING,
 }
 # What the papers put beside it.
 BOUNDARY_LOSS = {"losses": (CrossEntropy(), ActiveBoundary())}
 CRF = {"evaluation.finish": DenseCRF()}
 BESIDE = {
     "none_abl": BOUNDARY_LOSS,
-    "sdc_abl": sdc() | BOUNDARY_LOSS,
+    "relative_abl": relative() | BOUNDARY_LOSS,
     "none_crf": CRF,
-    "sdc_crf": sdc() | CRF,
+    "relative_crf": relative() | CRF,
 }
 
 
@@ -134,5 +146,5 @@ def study() -> Study:
         config(), init_from="runs/efficientnet-lite0_imagenet", init_without=NEW
     )
     chosen = OPERATORS | GUIDANCE
-    variants = chosen | SIMILARITY | PLACE | BESIDE
+    variants = chosen | SIMILARITY | PLACE | TAUGHT | BESIDE
     return Study("camvid_operators", base, variants, chosen=tuple(chosen))

@@ -14,6 +14,7 @@ from sdnjax.losses.maskformer import MaskMatching, maskformer_loss
 from sdnjax.losses.objective import Mean, Objective, constants_of, total_loss
 from sdnjax.losses.ohem import Ohem
 from sdnjax.losses.segfix import SegFixLoss
+from sdnjax.losses.similarity import SimilarityLoss
 
 __all__ = [
     "ActiveBoundary",
@@ -31,6 +32,7 @@ __all__ = [
     "Objective",
     "Ohem",
     "SegFixLoss",
+    "SimilarityLoss",
     "Tversky",
     "constants_of",
     "cross_entropy",

@@ -25,6 +25,7 @@ from sdnjax.losses import (
     Focal,
     Lovasz,
     Ohem,
+    SimilarityLoss,
     Tversky,
     inverse_log,
 )
@@ -48,6 +49,7 @@ LOSSES = {
     "boundary weighted": BoundaryWeighted(),
     "active boundary": ActiveBoundary(),
     "active boundary as released": ActiveBoundary(budget="batch"),
+    "similarity": SimilarityLoss(stages=(2,)),
 }
 
 
@@ -75,10 +77,13 @@ def config(root, network):
     return found if network == "sdn" else dataclasses.replace(found, model=Tiny)
 
 
-# Of the kinds: a mean over pixels, and one that ranks the pixels of all devices.
+# With SDN, of each kind one: a mean over pixels, a rank among those of all devices, of stages.
 CASES = [
-    *((loss, "tiny") for loss in LOSSES),
-    *((loss, "sdn") for loss in ("class weights, smoothing", "lovasz over the batch")),
+    *((loss, "tiny") for loss in LOSSES if loss != "similarity"),  # which reads stages
+    *(
+        (loss, "sdn")
+        for loss in ("class weights, smoothing", "lovasz over the batch", "similarity")
+    ),
 ]
 
 

@@ -15,10 +15,10 @@ from sdnjax.models.necks.controls import (
     OracleNeck,
     mean_charbonnier,
     out_of_place,
-    same_class,
     sum_charbonnier,
 )
 from sdnjax.ops import semantic_difference_conv, similarity_maps
+from sdnjax.ops.similarity import same_class
 
 # One program: op by op, every primitive would be compiled on its own.
 sdc = jax.jit(

@@ -20,6 +20,7 @@ from sdnjax.ops import resize_nearest
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.neighbours import inside, tap_offsets
 from sdnjax.ops.sdc import xla
+from sdnjax.ops.similarity import same_class
 
 
 class OracleNeck(nn.Module):
@@ -57,11 +58,6 @@ class OracleNeck(nn.Module):
             sdn(name=f"sdn{i}")(u, resize_nearest(label, u.shape[1:3]))
             for i, u in enumerate(stages, start=1)
         )
-
-
-def same_class(neighbour: jax.Array, centre: jax.Array) -> jax.Array:
-    """1 where two label maps `[B, H, W, 1]` agree, else 0."""
-    return (neighbour == centre).all(axis=-1).astype(centre.dtype)
 
 
 def mean_charbonnier(neighbour: jax.Array, centre: jax.Array) -> jax.Array:
