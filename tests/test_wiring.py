@@ -67,6 +67,7 @@ NECKS = {
     "boundary": "zeros",
     "reduction": 2,
     "guidance_channels": 8,
+    "guidance": "own",
     "stop_guidance_gradient": True,
     "fusion": "plain",
     "stages": (),

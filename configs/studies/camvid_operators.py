@@ -23,7 +23,7 @@ from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.dense_crf import DenseCRF
 from sdnjax.inference.protocols import Evaluation
-from sdnjax.losses import ActiveBoundary, CrossEntropy, SimilarityLoss
+from sdnjax.losses import ActiveBoundary, CrossEntropy
 from sdnjax.metrics import ErrorShares
 from sdnjax.models import Model, Neck
 from sdnjax.models.necks.controls import (
@@ -107,6 +107,8 @@ GUIDANCE = {
     "sdc_constant": sdc(similarity="constant"),  # S = 1: central differences
     "sdc_shuffled": sdc(implementation=out_of_place),  # S of other pixels
     "oracle": neck(OracleNeck()),  # S from the labels: it cheats, an upper end
+    "oracle_coarse": neck(OracleNeck(coarser=2)),  # the same, as coarse as the paper's guidance
+    "relative_own": relative(guidance="own"),  # the stage itself in place of the next one
 }
 SIMILARITY = {
     "sdc_sum_unlearnt": sdc(similarity=sum_charbonnier),
@@ -122,13 +124,6 @@ PLACE = {
     "relative_stage4": relative(stages=(4,)),
     "relative_plain_fusion": relative(fusion="plain"),
     "conv_plain_fusion": neck(Neck("conv", fusion="plain")),
-}
-# The guidance learns where classes meet, and the network with S = 1 the same.
-TEACHING = {"losses": (CrossEntropy(), SimilarityLoss(weight=0.2))}
-TAUGHT = {
-    "none_taught": TEACHING,
-    "constant_taught": sdc(similarity="constant") | TEACHING,
-    "relative_taught": relative() | TEACHING,
 }
 # What the papers put beside it.
 BOUNDARY_LOSS = {"losses": (CrossEntropy(), ActiveBoundary())}
@@ -146,5 +141,5 @@ def study() -> Study:
         config(), init_from="runs/efficientnet-lite0_imagenet", init_without=NEW
     )
     chosen = OPERATORS | GUIDANCE
-    variants = chosen | SIMILARITY | PLACE | TAUGHT | BESIDE
+    variants = chosen | SIMILARITY | PLACE | BESIDE
     return Study("camvid_operators", base, variants, chosen=tuple(chosen))

@@ -14,7 +14,6 @@ from sdnjax.losses.maskformer import MaskMatching, maskformer_loss
 from sdnjax.losses.objective import Mean, Objective, constants_of, total_loss
 from sdnjax.losses.ohem import Ohem
 from sdnjax.losses.segfix import SegFixLoss
-from sdnjax.losses.similarity import SimilarityLoss
 
 __all__ = [
     "ActiveBoundary",
@@ -32,7 +31,6 @@ __all__ = [
     "Objective",
     "Ohem",
     "SegFixLoss",
-    "SimilarityLoss",
     "Tversky",
     "constants_of",
     "cross_entropy",

@@ -43,6 +43,9 @@ class Neck:
     guidance_channels: int | None = setting(
         None, "channels of Φ; none: those of its input", least=1
     )
+    guidance: Literal["next", "own"] = setting(
+        "next", "what guides a stage: the next one, as in the paper, or the stage itself"
+    )
     stop_guidance_gradient: bool = setting(False, "no gradient into the guidance")
     fusion: Literal["identity", "plain"] = setting(
         "identity", "start of the 1×1 fusion: the network without a neck, or random"
@@ -66,11 +69,14 @@ class Neck:
     def unused(self) -> dict[str, str]:
         """The settings that have no effect beside the others, and why."""
         if self.operator == "sdc":
-            if self.similarity in ("charbonnier", "relative", "gaussian"):
-                return {}
-            return {"scale": f"model.neck.similarity is {self.similarity}"}
-        names = ["similarity", "scale", "boundary", "guidance_channels", "stop_guidance_gradient"]
-        names += ["implementation"]
+            found = {}
+            if self.similarity not in ("charbonnier", "relative", "gaussian"):
+                found["scale"] = f"model.neck.similarity is {self.similarity}"
+            if self.guidance == "own":
+                found["guidance_channels"] = "model.neck.guidance is own, and there is no Φ"
+            return found
+        names = ["similarity", "scale", "boundary", "guidance_channels", "guidance"]
+        names += ["stop_guidance_gradient", "implementation"]
         if self.operator in ("apdc", "rpdc", "lbc"):
             names += ["kernel_size"]
         if self.operator == "none":

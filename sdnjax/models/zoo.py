@@ -88,6 +88,7 @@ def create_model(
     difnet: DifNetOptions | None = None,
     guidance_channels: int | None = None,
     stages: tuple[int, ...] | None = None,
+    guidance: Literal["next", "own"] = "next",
     **sdn_options: Any,
 ) -> nn.Module:
     """A named segmentation network as a Linen module.
@@ -120,9 +121,9 @@ def create_model(
         not in networks whose classifier is another. OCRNet's regions stay two.
       difnet: of DifNet and Sim-Deeplab, which walks, dilations, start and colours they
         have; None for the released code's.
-      guidance_channels, stages, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`: operator,
-        kernel_size, dilation, similarity, scale, boundary, reduction, stop_guidance_gradient,
-        fusion, implementation.
+      guidance_channels, stages, guidance, sdn_options: with neck="sdn", for `SDNNeck` and `SDN`:
+        operator, kernel_size, dilation, similarity, scale, boundary, reduction,
+        stop_guidance_gradient, fusion, implementation.
 
     Raises:
       InputError: an unknown name (the nearest is suggested), `like` or neck, SDN options without an
@@ -135,17 +136,19 @@ def create_model(
     if like != "mmseg" and like not in families.likes(name):
         fitting = ", ".join(families.likes(name)) or "mmseg"
         raise InputError(f"like: {name} can be like {fitting}, not {like}")
+    neck_options = {"guidance_channels": guidance_channels, "stages": stages, "guidance": guidance}
     if neck == "sdn":
         known = [f.name for f in dataclasses.fields(SDN) if f.name not in ("parent", "name")]
         for option in sorted(set(sdn_options) - set(known)):
             raise unknown("unknown SDN option", option, known)
         sdn = EqualPartial(SDN, dtype=dtype, **sdn_options)
-        neck = SDNNeck(sdn, guidance_channels, stages, dtype)
+        neck = SDNNeck(sdn, **neck_options, dtype=dtype)
     elif isinstance(neck, str):
         raise InputError(f"unknown neck {neck!r}: use 'sdn', None or a module")
-    elif sdn_options or guidance_channels is not None or stages is not None:
-        options = sorted(sdn_options) or ["guidance_channels" if stages is None else "stages"]
-        raise InputError(f"{options[0]} is an option of neck='sdn', which was not asked for")
+    elif asked := sorted(sdn_options) or [
+        k for k, v in neck_options.items() if v not in (None, "next")
+    ]:
+        raise InputError(f"{asked[0]} is an option of neck='sdn', which was not asked for")
     for part, module in {"neck": neck, "context": context, "refine": refine, "edge": edge}.items():
         check_part(part, module)
     if tuple(fpn_channels) != (256, 128) and not name.startswith("fpn_"):

@@ -102,11 +102,6 @@ def similarity_maps(
     return s.at[..., len(offsets) // 2].set(1)
 
 
-def same_class(neighbour: jax.Array, centre: jax.Array) -> jax.Array:
-    """1 where two label maps `[B, H, W, 1]` agree, else 0."""
-    return (neighbour == centre).all(axis=-1).astype(centre.dtype)
-
-
 def _of_distances(similarity, v, offsets, scale, boundary):
     """The similarities that are functions of d². All are symmetric: half of them are computed."""
     half = offsets[: len(offsets) // 2]

@@ -82,13 +82,25 @@ def read_result(
     except ValueError:
         raise InputError(f"{path} is damaged: remove it, and its scores are made again") from None
     again = f"name another --workdir, or remove {path.with_suffix('')} and {path.name}"
-    if found.get("experiment") != json.loads(json.dumps(to_dict(experiment))):
+    if _completed(found.get("experiment")) != _as_json(experiment):
         raise InputError(
             f"{path} is the result of another configuration{_how(found, experiment)}: {again}"
         )
     if found.get("code") != (None if code is None else dict(code)):
         raise InputError(f"{path} is the result of other code than the study file has: {again}")
     return found
+
+
+def _as_json(experiment: Experiment) -> Any:
+    return json.loads(json.dumps(to_dict(experiment)))
+
+
+def _completed(recorded: Any) -> Any:
+    """What is recorded, with the defaults of settings that the library did not have then."""
+    try:
+        return _as_json(experiment_from_dict(recorded))
+    except InputError:
+        return recorded
 
 
 def flat_scores(scores: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:

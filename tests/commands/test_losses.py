@@ -25,7 +25,6 @@ from sdnjax.losses import (
     Focal,
     Lovasz,
     Ohem,
-    SimilarityLoss,
     Tversky,
     inverse_log,
 )
@@ -49,7 +48,6 @@ LOSSES = {
     "boundary weighted": BoundaryWeighted(),
     "active boundary": ActiveBoundary(),
     "active boundary as released": ActiveBoundary(budget="batch"),
-    "similarity": SimilarityLoss(stages=(2,)),
 }
 
 
@@ -77,13 +75,10 @@ def config(root, network):
     return found if network == "sdn" else dataclasses.replace(found, model=Tiny)
 
 
-# With SDN, of each kind one: a mean over pixels, a rank among those of all devices, of stages.
+# Of the kinds: a mean over pixels, and one that ranks the pixels of all devices.
 CASES = [
-    *((loss, "tiny") for loss in LOSSES if loss != "similarity"),  # which reads stages
-    *(
-        (loss, "sdn")
-        for loss in ("class weights, smoothing", "lovasz over the batch", "similarity")
-    ),
+    *((loss, "tiny") for loss in LOSSES),
+    *((loss, "sdn") for loss in ("class weights, smoothing", "lovasz over the batch")),
 ]
 
 

@@ -15,10 +15,11 @@ from sdnjax.models.necks.controls import (
     OracleNeck,
     mean_charbonnier,
     out_of_place,
+    same_class,
     sum_charbonnier,
 )
-from sdnjax.ops import semantic_difference_conv, similarity_maps
-from sdnjax.ops.similarity import same_class
+from sdnjax.models.necks.sdn import SDN
+from sdnjax.ops import resize_nearest, semantic_difference_conv, similarity_maps
 
 # One program: op by op, every primitive would be compiled on its own.
 sdc = jax.jit(
@@ -46,6 +47,36 @@ def test_the_oracle_takes_s_from_the_labels():
         variables, (stage,), train=False, label=jnp.zeros_like(label), mutable=["intermediates"]
     )[1]["intermediates"]["sdn1"]["response"][0]
     assert np.abs(other - y).max() > 1e-3
+
+
+def test_a_coarse_oracle_knows_places_as_well_as_the_next_stage():
+    """Of a stage of 5×7, labels on 3×4: every second pixel's, twice."""
+    stage, label = normal(0, 1, 5, 7, 4), jax.random.randint(jax.random.key(1), (1, 10, 14), 0, 3)
+    fine, coarse = OracleNeck(), OracleNeck(coarser=2)
+    variables = fine.init(jax.random.key(2), (stage,), train=False, label=label)
+    small = resize_nearest(label[..., None], (3, 4))
+    blocks = resize_nearest(small, (5, 7))[..., 0]  # labels that hold no more than that
+    (y,) = coarse.apply(variables, (stage,), train=False, label=label)
+    (same,) = fine.apply(variables, (stage,), train=False, label=blocks)
+    np.testing.assert_array_equal(y, same)
+    noise = jax.tree.map(lambda x: x + 0.1, variables)
+    (other,) = fine.apply(noise, (stage,), train=False, label=label)
+    assert np.abs(other - coarse.apply(noise, (stage,), train=False, label=label)[0]).max() > 1e-3
+
+
+def test_a_stage_may_guide_itself():
+    made = Model("fpn_r18", neck=Neck("sdc", guidance="own", similarity="relative")).build(3).neck
+    stages = tuple(normal(i, 1, 8 >> i, 6 >> i, 4) for i in range(3))
+    variables = made.init(jax.random.key(0), stages, train=False)
+    assert sorted(variables["params"]) == ["sdn1", "sdn2", "sdn3"]  # no Φ
+    noise = jax.tree.map(lambda x: x + 0.1, variables)
+    for i, y in enumerate(made.apply(noise, stages, train=False), start=1):
+        own = SDN(similarity="relative").apply(
+            {"params": noise["params"][f"sdn{i}"]}, stages[i - 1], stages[i - 1]
+        )
+        np.testing.assert_allclose(y, own, atol=1e-5)
+    assert "guidance_channels" in Neck("sdc", guidance="own").unused()
+    assert not Neck("sdc").unused() and "guidance" in Neck("conv").unused()
 
 
 def test_a_picture_has_no_label_to_cheat_with():

@@ -21,8 +21,11 @@ from sdnjax.commands.study import do_run, finished, run_study
 from sdnjax.commands.workdir import code_record
 from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.errors import InputError
+from sdnjax.experiment import Experiment
 from sdnjax.models import Model, Neck
-from sdnjax.studies.results import make_result, result_path
+from sdnjax.models.necks.controls import OracleNeck
+from sdnjax.settings import to_dict
+from sdnjax.studies.results import make_result, read_result, result_path
 from sdnjax.studies.study import Study, load_study
 from sdnjax.studies.table import interval, markdown, summary
 from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
@@ -190,6 +193,26 @@ def test_a_study_that_was_killed_goes_on_to_the_same_table(tmp_path, camvid):
         run_study(other, parts, Here(other, parts), report=quiet)
     with pytest.raises(InputError, match="no longer what"):
         do_run(other, "none", 2, parts, report=quiet)
+
+
+def test_a_result_lacks_the_settings_that_came_after_it(tmp_path):
+    """They are what their defaults say, and what is recorded otherwise is another run's."""
+    sdc = dataclasses.replace(Experiment(), model=Model(neck=Neck("sdc", reduction=4)))
+    recorded = to_dict(sdc)
+    del recorded["model"]["neck"]["guidance"], recorded["ema_decay"]
+    path = tmp_path / "seed0.json"
+    path.write_text(json.dumps({"experiment": recorded, "code": None}))
+    assert read_result(path, sdc, None)
+    for other in (Neck("sdc", reduction=4, guidance="own"), Neck("sdc"), OracleNeck()):
+        with pytest.raises(InputError, match="another configuration"):
+            read_result(path, dataclasses.replace(sdc, model=Model(neck=other)), None)
+    # Objects are known by what they print.
+    oracle = dataclasses.replace(sdc, model=Model(neck=OracleNeck()))
+    path.write_text(json.dumps({"experiment": to_dict(oracle), "code": None}))
+    assert read_result(path, oracle, None)
+    coarse = dataclasses.replace(sdc, model=Model(neck=OracleNeck(coarser=2)))
+    with pytest.raises(InputError, match="another configuration"):
+        read_result(path, coarse, None)
 
 
 def test_one_seed_gives_every_variant_the_same_values_and_batches(camvid):

@@ -20,7 +20,6 @@ from sdnjax.ops import resize_nearest
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.neighbours import inside, tap_offsets
 from sdnjax.ops.sdc import xla
-from sdnjax.ops.similarity import same_class
 
 
 class OracleNeck(nn.Module):
@@ -32,11 +31,14 @@ class OracleNeck(nn.Module):
     by nearest neighbours.
 
     It computes in the stages' dtype. Attributes: of `SDN`; there is no Φ, and no λ.
+      coarser: labels are brought to 1/coarser of a stage's size first: with 2, S knows all
+        classes, but places only as well as the next stage, the paper's guidance, could.
     """
 
     kernel_size: int = 3
     dilation: int = 1
     reduction: int = 1
+    coarser: int = 1
     inputs = ("label",)
 
     @nn.compact
@@ -54,10 +56,19 @@ class OracleNeck(nn.Module):
             reduction=self.reduction,
             dtype=stages[0].dtype,
         )
+
+        def guidance(size: tuple[int, ...]) -> jax.Array:
+            small = resize_nearest(label, tuple(-(-n // self.coarser) for n in size))
+            return resize_nearest(small, size)
+
         return tuple(
-            sdn(name=f"sdn{i}")(u, resize_nearest(label, u.shape[1:3]))
-            for i, u in enumerate(stages, start=1)
+            sdn(name=f"sdn{i}")(u, guidance(u.shape[1:3])) for i, u in enumerate(stages, start=1)
         )
+
+
+def same_class(neighbour: jax.Array, centre: jax.Array) -> jax.Array:
+    """1 where two label maps `[B, H, W, 1]` agree, else 0."""
+    return (neighbour == centre).all(axis=-1).astype(centre.dtype)
 
 
 def mean_charbonnier(neighbour: jax.Array, centre: jax.Array) -> jax.Array:

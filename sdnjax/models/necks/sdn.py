@@ -160,11 +160,14 @@ class SDNNeck(nn.Module):
         does, which costs another 9·C² parameters.
       stages: which of the stages that the decoder reads have an SDN, from 1; None for all of them.
         The others pass as they are.
+      guidance: "next" is the paper's; with "own" each stage guides itself, as features do in
+        Perona and Malik's diffusion, and there is no Φ.
     """
 
     sdn: Callable[..., SDN] = SDN
     guidance_channels: int | None = None
     stages: tuple[int, ...] | None = None
+    guidance: Literal["next", "own"] = "next"
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -179,8 +182,8 @@ class SDNNeck(nn.Module):
                 f"stages {self.stages} of the neck: the decoder reads {last}, 1 to {last}"
             )
         sdns = {i: self.sdn(name=f"sdn{i}") for i in chosen}
-        guidance = [*stages[1:], stages[-1]]
-        if last in sdns and sdns[last].operator == "sdc":
+        guidance = list(stages) if self.guidance == "own" else [*stages[1:], stages[-1]]
+        if self.guidance == "next" and last in sdns and sdns[last].operator == "sdc":
             width = self.guidance_channels or stages[-1].shape[-1]
             phi = conv(width, 3, stride=2, bias=True, dtype=self.dtype, name="phi")
             guidance[-1] = phi(stages[-1])
