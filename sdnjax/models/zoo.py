@@ -136,7 +136,11 @@ def create_model(
     if like != "mmseg" and like not in families.likes(name):
         fitting = ", ".join(families.likes(name)) or "mmseg"
         raise InputError(f"like: {name} can be like {fitting}, not {like}")
-    neck_options = {"guidance_channels": guidance_channels, "stages": stages, "guidance": guidance}
+    neck_options: dict[str, Any] = {
+        "guidance_channels": guidance_channels,
+        "stages": stages,
+        "guidance": guidance,
+    }
     if neck == "sdn":
         known = [f.name for f in dataclasses.fields(SDN) if f.name not in ("parent", "name")]
         for option in sorted(set(sdn_options) - set(known)):
