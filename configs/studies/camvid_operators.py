@@ -121,7 +121,8 @@ PLACE = {
     "relative_stop_gradient": relative(stop_guidance_gradient=True),
     "relative_stage1": relative(stages=(1,)),
     "relative_stages12": relative(stages=(1, 2)),
-    "relative_stage4": relative(stages=(4,)),
+    "constant_stages12": sdc(similarity="constant", stages=(1, 2)),
+    "conv_stages12": neck(Neck("conv", stages=(1, 2))),
     "relative_plain_fusion": relative(fusion="plain"),
     "conv_plain_fusion": neck(Neck("conv", fusion="plain")),
 }
