@@ -63,7 +63,12 @@ GUIDANCE = {
     "sdc_shuffled": sdc(implementation=out_of_place),  # S of other pixels
     "oracle": {"model.neck": OracleNeck(reduction=4)},  # S from the labels: it cheats
 }
+FIRST = (1, 2)  # stages, of strides 4 and 8
 MORE = {
+    "sdc_relative": sdc(similarity="relative"),
+    "relative_stages12": sdc(similarity="relative", stages=FIRST),
+    "constant_stages12": sdc(similarity="constant", stages=FIRST),
+    "conv_stages12": neck("conv", stages=FIRST),
     "sdc_lambda0.1": sdc(scale=0.1),
     "sdc_lambda10": sdc(scale=10.0),
     "sdc_stop_gradient": sdc(stop_guidance_gradient=True),
