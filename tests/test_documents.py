@@ -255,36 +255,60 @@ def test_the_readme_counts_the_networks(request):
     assert [name for name in MODELS if f"| `{name}` |" not in table] == []
 
 
-def test_the_readme_has_the_numbers_of_the_study(request):
-    """Every row of its table, from the study's results."""
-    root = request.config.rootpath
-    found = json.loads((root / "studies" / "camvid_operators.json").read_text())
-    assert found["missing"] == []
-    text = (root / "README.md").read_text()
-    for variant, row in found["variants"].items():
-        if variant == found["baseline"]:
-            cells = [f"{row['metrics'][m]['mean']:.2f}" for m in STUDIED]
-        else:
-            differences = [row["metrics"][m] for m in STUDIED]
-            cells = [f"{d['difference']:+.2f} ± {d['half_width']:.2f}" for d in differences]
-        assert f"| `{variant}` | {' | '.join(cells)} |" in text
-
-
 STUDIED = ("mIoU", "boundary_f.1px", "boundary_f.3px", "error_inside.3px")
+AND_TRIMAPS = (*STUDIED[:3], "trimap_iou.3px", STUDIED[3])
 
 
-def test_the_readme_has_the_pairs_of_the_study(request):
-    """S from the labels, and SDC, against S = 1."""
+@pytest.mark.parametrize(
+    ("page", "title", "study", "scores"),
+    [
+        ("README.md", "## Does SDN help?", "camvid_guidance", STUDIED),
+        ("docs/studies.md", "## What CamVid says", "camvid_operators", STUDIED),
+        ("docs/studies.md", "### Where the neck stands", "camvid_guidance", AND_TRIMAPS),
+    ],
+)
+def test_tables_of_studies_have_the_numbers_of_the_results(request, page, title, study, scores):
     root = request.config.rootpath
-    variants = json.loads((root / "studies" / "camvid_operators.json").read_text())["variants"]
-    runs = {name: {run["seed"]: run["scores"] for run in v["runs"]} for name, v in variants.items()}
-    text = (root / "README.md").read_text()
-    for variant in ("oracle", "sdc"):
+    found = json.loads((root / "studies" / f"{study}.json").read_text())
+    assert found["missing"] == []
+    part = (root / page).read_text().split(title)[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", part.split("\n\n1. ")[0].split("\n\n- ")[0], re.M)
+    assert len(rows) > 5
+    for variant, cells in rows:
+        row = found["variants"][variant]["metrics"]
+        if variant == found["baseline"]:
+            expected = [f"{row[m]['mean']:.2f}" for m in scores]
+        else:
+            expected = [f"{row[m]['difference']:+.2f} ± {row[m]['half_width']:.2f}" for m in scores]
+        assert cells.split(" | ")[: len(scores)] == expected, variant
+
+
+@pytest.mark.parametrize(
+    ("study", "variant", "other", "pages"),
+    [
+        ("camvid_operators", "oracle", "sdc_constant", 2),
+        ("camvid_guidance", "sdc", "sdc_constant", 2),
+        ("camvid_guidance", "sdc_relative", "sdc_constant", 2),
+        ("camvid_guidance", "relative_stages12", "conv_stages12", 2),
+        ("camvid_guidance", "constant_stages12", "conv_stages12", 2),
+        ("camvid_guidance", "relative_stages12", "constant_stages12", 1),
+        ("camvid_guidance", "relative_stages12", "sdc_relative", 1),
+        ("camvid_guidance", "constant_stages12", "sdc_constant", 1),
+        ("camvid_guidance", "sdc_lambda10", "sdc", 1),
+        ("camvid_guidance", "sdc_relative", "sdc", 1),
+        ("camvid_guidance", "sdc_shuffled", "sdc", 1),
+    ],
+)
+def test_pages_have_the_pairs_of_the_studies(request, study, variant, other, pages):
+    """What is said of two variants that are both no baseline."""
+    root = request.config.rootpath
+    variants = json.loads((root / "studies" / f"{study}.json").read_text())["variants"]
+    ours, theirs = ({r["seed"]: r["scores"] for r in variants[v]["runs"]} for v in (variant, other))
+    for page in ("docs/studies.md", "README.md")[:pages]:
+        text = (root / page).read_text()
         for score in ("boundary_f.1px", "boundary_f.3px"):
-            ours, theirs = runs[variant], runs["sdc_constant"]
-            pairs = [100 * (ours[seed][score] - theirs[seed][score]) for seed in ours]
-            mean, half = interval(pairs)
-            assert f"{mean:+.2f} ± {half:.2f}" in text
+            mean, half = interval([100 * (ours[s][score] - theirs[s][score]) for s in ours])
+            assert f"{mean:+.2f} ± {half:.2f}" in text, (page, score)
 
 
 def test_the_page_on_networks_has_the_ratios_of_the_benchmark(request):
