@@ -58,7 +58,7 @@ def write_study(study: Study, folder: Path, results: Results, *, jobs: int) -> P
     }
     write_atomically(path, json.dumps({**about, "variants": variants}, indent=1) + "\n")
     tables = path.with_suffix(".md")
-    write_atomically(tables, markdown(study, rows, _about(about, missing)))
+    write_atomically(tables, markdown(study, rows, _about(about, missing, results)))
     others = [v for v in rows if v != study.baseline]
     if others:
         differences = {
@@ -106,7 +106,7 @@ def _single(run: Any) -> dict[str, Any]:
     return {**{key: run.get(key) for key in kept}, "scores": flat_scores(run["scores"])}
 
 
-def _about(about: dict[str, Any], missing: list[str]) -> list[str]:
+def _about(about: dict[str, Any], missing: list[str], results: Results) -> list[str]:
     versions = about["versions"]
     lines = [
         f"`{' '.join(about['command'])}`",
@@ -116,7 +116,22 @@ def _about(about: dict[str, Any], missing: list[str]) -> list[str]:
     ]
     if missing:
         lines.append(f"Not finished: {', '.join(missing)}.")
-    return lines
+    return lines + mixed(results)
+
+
+def mixed(results: Results) -> list[str]:
+    """A line for each thing that decides roundings, or more, and is not one for all runs."""
+    runs = [run for seeds in results.values() for run in seeds.values()]
+    of: dict[str, set[str]] = {"commits": {str(run.get("git_commit"))[:7] for run in runs}}
+    for run in runs:
+        for package, version in (run.get("versions") or {}).items():
+            of.setdefault(f"versions of {package}", set()).add(str(version))
+    return [
+        f"ATTENTION: the runs have several {what} ({', '.join(sorted(found))}): they may differ "
+        "by that, too."
+        for what, found in of.items()
+        if len(found) > 1
+    ]
 
 
 def _refuse_others(path: Path, study: Study) -> None:

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict
 
 from sdnjax.commands import study as command
 from sdnjax.commands.study import do_run, finished, run_study
+from sdnjax.commands.study_tables import mixed
 from sdnjax.commands.workdir import code_record
 from sdnjax.data.pipeline.batches import train_batches
 from sdnjax.errors import InputError
@@ -213,6 +214,17 @@ def test_a_result_lacks_the_settings_that_came_after_it(tmp_path):
     coarse = dataclasses.replace(sdc, model=Model(neck=OracleNeck(coarser=2)))
     with pytest.raises(InputError, match="another configuration"):
         read_result(path, coarse, None)
+
+
+def test_a_table_says_that_its_runs_are_of_several_codes():
+    def run(commit="1111111aaa", jax="0.10.2"):
+        return {"git_commit": commit, "versions": {"python": "3.11.7", "jax": jax}}
+
+    assert mixed({"none": {0: run(), 1: run("1111111aaa+changes")}, "sdc": {}}) == []
+    (line,) = mixed({"none": {0: run()}, "sdc": {0: run("2222222bbb")}})
+    assert line.startswith("ATTENTION: the runs have several commits (1111111, 2222222)")
+    (line,) = mixed({"none": {0: run(), 1: run(jax="0.11.0")}})
+    assert "several versions of jax (0.10.2, 0.11.0)" in line
 
 
 def test_one_seed_gives_every_variant_the_same_values_and_batches(camvid):
