@@ -272,7 +272,11 @@ def test_tables_of_studies_have_the_numbers_of_the_results(request, page, title,
     found = json.loads((root / "studies" / f"{study}.json").read_text())
     assert found["missing"] == []
     part = (root / page).read_text().split(title)[1]
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", part.split("\n\n1. ")[0].split("\n\n- ")[0], re.M)
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.*) \|$",
+        part.split("\n\n1. ")[0].split("\n\n- ")[0].split("\n\n![")[0],
+        re.M,
+    )
     assert len(rows) > 5
     for variant, cells in rows:
         row = found["variants"][variant]["metrics"]
@@ -281,6 +285,12 @@ def test_tables_of_studies_have_the_numbers_of_the_results(request, page, title,
         else:
             expected = [f"{row[m]['difference']:+.2f} ± {row[m]['half_width']:.2f}" for m in scores]
         assert cells.split(" | ")[: len(scores)] == expected, variant
+
+
+def test_the_page_shows_the_picture_of_the_study(request):
+    root = request.config.rootpath
+    shown = root / "docs" / "figures" / "study_camvid.png"
+    assert shown.read_bytes() == (root / "studies" / "camvid_guidance.png").read_bytes()
 
 
 @pytest.mark.parametrize(
