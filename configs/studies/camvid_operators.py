@@ -107,8 +107,6 @@ GUIDANCE = {
     "sdc_constant": sdc(similarity="constant"),  # S = 1: central differences
     "sdc_shuffled": sdc(implementation=out_of_place),  # S of other pixels
     "oracle": neck(OracleNeck()),  # S from the labels: it cheats, an upper end
-    "oracle_coarse": neck(OracleNeck(coarser=2)),  # the same, as coarse as the paper's guidance
-    "relative_own": relative(guidance="own"),  # the stage itself in place of the next one
 }
 SIMILARITY = {
     "sdc_sum_unlearnt": sdc(similarity=sum_charbonnier),
@@ -116,13 +114,16 @@ SIMILARITY = {
     "sdc_gaussian": sdc(similarity="gaussian"),
     "sdc_cosine": sdc(similarity="cosine"),
     "sdc_relative": relative(),
+    "relative_own": relative(guidance="own"),  # of the stage itself in place of the next one
+    "oracle_coarse": neck(OracleNeck(coarser=2)),  # as coarse as the paper's guidance
 }
+FIRST = (1, 2)  # stages, of strides 4 and 8
 PLACE = {
     "relative_stop_gradient": relative(stop_guidance_gradient=True),
     "relative_stage1": relative(stages=(1,)),
-    "relative_stages12": relative(stages=(1, 2)),
-    "constant_stages12": sdc(similarity="constant", stages=(1, 2)),
-    "conv_stages12": neck(Neck("conv", stages=(1, 2))),
+    "relative_stages12": relative(stages=FIRST),
+    "constant_stages12": sdc(similarity="constant", stages=FIRST),
+    "conv_stages12": neck(Neck("conv", stages=FIRST)),
     "relative_plain_fusion": relative(fusion="plain"),
     "conv_plain_fusion": neck(Neck("conv", fusion="plain")),
 }
