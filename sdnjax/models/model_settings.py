@@ -16,7 +16,7 @@ from sdnjax.models.families import likes
 from sdnjax.models.necks.sdn import Operator
 from sdnjax.models.zoo import check_name, check_part, create_model
 from sdnjax.ops.sdc import IMPLEMENTATIONS
-from sdnjax.ops.similarity import SIMILARITIES
+from sdnjax.ops.similarity import SCALED, SIMILARITIES
 from sdnjax.settings import check_types, setting
 
 WITHOUT_NECK = ("difnet", "segfix")
@@ -70,7 +70,7 @@ class Neck:
         """The settings that have no effect beside the others, and why."""
         if self.operator == "sdc":
             found = {}
-            if self.similarity not in ("charbonnier", "relative", "gaussian"):
+            if self.similarity not in SCALED:
                 found["scale"] = f"model.neck.similarity is {self.similarity}"
             if self.guidance == "own":
                 found["guidance_channels"] = "model.neck.guidance is own, and there is no Φ"

@@ -150,7 +150,7 @@ def create_model(
     elif isinstance(neck, str):
         raise InputError(f"unknown neck {neck!r}: use 'sdn', None or a module")
     elif asked := sorted(sdn_options) or [
-        k for k, v in neck_options.items() if v not in (None, "next")
+        k for k, v in neck_options.items() if v != getattr(SDNNeck, k)
     ]:
         raise InputError(f"{asked[0]} is an option of neck='sdn', which was not asked for")
     for part, module in {"neck": neck, "context": context, "refine": refine, "edge": edge}.items():

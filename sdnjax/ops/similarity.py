@@ -22,7 +22,9 @@ from sdnjax.ops.neighbours import (
     with_neighbours,
 )
 
-SIMILARITIES = ("charbonnier", "relative", "gaussian", "cosine", "constant")
+# Functions of d²/scale², and the others.
+SCALED = ("charbonnier", "relative", "gaussian")
+SIMILARITIES = (*SCALED, "cosine", "constant")
 BOUNDARIES = ("no_flux", "zeros")
 
 # One of SIMILARITIES, or (neighbour, centre) -> [B, H, W].

@@ -26,7 +26,7 @@ from sdnjax.ops import (
 )
 from sdnjax.ops.neighbours import inside, tap_offsets
 from sdnjax.ops.sdc import Implementation
-from sdnjax.ops.similarity import Similarity, similarity_maps
+from sdnjax.ops.similarity import SCALED, Similarity, similarity_maps
 
 Operator = Literal["sdc", "conv", "cdc", "apdc", "rpdc", "lbc", "none"]
 # What each computes instead of SDC; none of them looks at the guidance.
@@ -118,7 +118,7 @@ class SDN(nn.Module):
         return fusion(both)
 
     def _scale(self) -> jax.Array | float:
-        if self.similarity not in ("charbonnier", "relative", "gaussian"):
+        if self.similarity not in SCALED:
             return 1.0
         start = nn.initializers.constant(math.log(self.scale))
         return jnp.exp(self.param("log_scale", start, ()))
