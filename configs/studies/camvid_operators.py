@@ -19,6 +19,7 @@ network could tell a boundary to a pixel.
 
 import dataclasses
 
+from sdnjax.commands.directions import SegFix
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.dense_crf import DenseCRF
@@ -109,32 +110,42 @@ GUIDANCE = {
     "oracle": neck(OracleNeck()),  # S from the labels: it cheats, an upper end
 }
 SIMILARITY = {
-    "sdc_sum_unlearnt": sdc(similarity=sum_charbonnier),
-    "sdc_mean_unlearnt": sdc(similarity=mean_charbonnier),
     "sdc_gaussian": sdc(similarity="gaussian"),
     "sdc_cosine": sdc(similarity="cosine"),
     "sdc_relative": relative(),
-    "relative_own": relative(guidance="own"),  # of the stage itself in place of the next one
-    "oracle_coarse": neck(OracleNeck(coarser=2)),  # as coarse as the paper's guidance
 }
 FIRST = (1, 2)  # stages, of strides 4 and 8
 PLACE = {
     "relative_stop_gradient": relative(stop_guidance_gradient=True),
     "relative_stage1": relative(stages=(1,)),
     "relative_stages12": relative(stages=FIRST),
+    "relative_stages34": relative(stages=(3, 4)),
     "constant_stages12": sdc(similarity="constant", stages=FIRST),
     "conv_stages12": neck(Neck("conv", stages=FIRST)),
-    "relative_plain_fusion": relative(fusion="plain"),
-    "conv_plain_fusion": neck(Neck("conv", fusion="plain")),
 }
-# What the papers put beside it.
-BOUNDARY_LOSS = {"losses": (CrossEntropy(), ActiveBoundary())}
+# Where a neck does most, the other choices.
+AT_FIRST_STAGES = {
+    "oracle_stages12": neck(OracleNeck(stages=FIRST)),
+    # As coarse as the paper's guidance.
+    "oracle_coarse_stages12": neck(OracleNeck(coarser=2, stages=FIRST)),
+    # Of the stage itself in place of the next one.
+    "own_stages12": relative(guidance="own", stages=FIRST),
+    "sum_stages12": sdc(similarity=sum_charbonnier, stages=FIRST),  # λ = 1, not learnt
+    "mean_stages12": sdc(similarity=mean_charbonnier, stages=FIRST),
+    "plain_stages12": relative(fusion="plain", stages=FIRST),
+}
+# What the papers put beside it, each without a neck and with one.
+LOSS = {"losses": (CrossEntropy(), ActiveBoundary())}
 CRF = {"evaluation.finish": DenseCRF()}
+SEGFIX = {"evaluation.finish": SegFix(run="runs/camvid_segfix_efficientnet-lite0")}
+WITH = PLACE["relative_stages12"]
 BESIDE = {
-    "none_abl": BOUNDARY_LOSS,
-    "relative_abl": relative() | BOUNDARY_LOSS,
+    "none_abl": LOSS,
+    "relative_stages12_abl": WITH | LOSS,
     "none_crf": CRF,
-    "relative_crf": relative() | CRF,
+    "relative_stages12_crf": WITH | CRF,
+    "none_segfix": SEGFIX,
+    "relative_stages12_segfix": WITH | SEGFIX,
 }
 
 
@@ -143,5 +154,5 @@ def study() -> Study:
         config(), init_from="runs/efficientnet-lite0_imagenet", init_without=NEW
     )
     chosen = OPERATORS | GUIDANCE
-    variants = chosen | SIMILARITY | PLACE | BESIDE
+    variants = chosen | SIMILARITY | PLACE | AT_FIRST_STAGES | BESIDE
     return Study("camvid_operators", base, variants, chosen=tuple(chosen))

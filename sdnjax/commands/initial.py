@@ -201,6 +201,8 @@ def _class_axes(
                 f"{', '.join(ours)} here; init_without {','.join(sorted(parts))} starts it anew"
             )
         return {}
+    if not getattr(experiment.network(num_classes), "class_axes", True):
+        return {}  # SegFix's network: directions, whatever the classes are
     larger = flat(experiment.build(num_classes + 1).abstract_state().variables)
     return {
         path: next(

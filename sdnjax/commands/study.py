@@ -97,8 +97,9 @@ def run_study(
         begin, done, failed = time.perf_counter(), 0, []
         with _stopping(lambda: [entry[0] for entry in under_way]):
             while waiting or under_way:
-                while waiting and free:
-                    variant, seed = waiting.pop(0)
+                while free and (ready := _ready(study, waiting, under_way)):
+                    variant, seed = ready
+                    waiting.remove(ready)
                     cores = free.pop(0)
                     process = start(variant, seed, cores)
                     under_way.append((process, variant, seed, cores, time.perf_counter()))
@@ -129,6 +130,18 @@ def run_study(
     return not failed
 
 
+def _ready(
+    study: Study,
+    waiting: Sequence[tuple[str, int]],
+    under_way: Sequence[tuple[Started, str, int, Sequence[int], float]],
+) -> tuple[str, int] | None:
+    """The next run that none under way trains the network of."""
+    for variant, seed in waiting:
+        if not any(s == seed and study.same_training(variant, v) for _, v, s, *_ in under_way):
+            return variant, seed
+    return None
+
+
 def do_run(
     study: Study,
     variant: str,
@@ -140,10 +153,14 @@ def do_run(
 ) -> bool:
     """Trains and validates one run of a study, from where it stopped, and writes its result.
 
+    Where a finished run of the same code has trained the network already, being another variant in
+    its evaluation alone, that one's last checkpoint is validated instead.
+
     Returns whether it is finished; it is not if `stop` was asked.
     Raises: InputError if the study is no longer what its work directory says.
     """
     # Imported here, because TensorFlow takes seconds and the process of the study needs none.
+    from sdnjax.commands.evaluate import evaluate_run  # noqa: PLC0415
     from sdnjax.commands.train import has_ended, train  # noqa: PLC0415
     from sdnjax.data.sources import label_space_of  # noqa: PLC0415
     from sdnjax.training.metrics_log import read_metrics  # noqa: PLC0415
@@ -155,6 +172,17 @@ def do_run(
     result = result_path(folder, variant, seed)
     workdir = result.with_suffix("")
     begin = time.perf_counter()
+    other = None if workdir.exists() else _trained(study, variant, seed, folder)
+    if other is not None:
+        found = other | {"variant": variant, "trained_as": other["variant"]}
+        report(f"trained as {other['variant']}, seed {seed}")
+        there = result_path(folder, other["variant"], seed).with_suffix("")
+        with contextlib.nullcontext() if stop is None else stop.at_once():
+            found["scores"] = evaluate_run(there, experiment, report=report)
+        seconds = time.perf_counter() - begin
+        found |= {"evaluation_seconds": seconds, "experiment": to_dict(experiment)}
+        write_atomically(result, _finished(found, experiment, seconds))
+        return True
     resume = (workdir / "config.json").is_file()
     state = train(experiment, workdir, resume=resume, report=report, stop=stop)
     if not has_ended(experiment, workdir, state):
@@ -165,14 +193,32 @@ def do_run(
         num_classes=label_space_of(experiment.data).num_classes,
         variant=variant,
         seed=seed,
-        code=code_record(experiment),
         resumed=resume,
-        seconds=time.perf_counter() - begin,
-        cpu_seconds=time.process_time(),
-        **provenance(),
     )
-    write_atomically(result, json.dumps(found, indent=1) + "\n")
+    write_atomically(result, _finished(found, experiment, time.perf_counter() - begin))
     return True
+
+
+def _finished(found: dict[str, Any], experiment: Experiment, seconds: float) -> str:
+    """The file of a result: with what it was made, and what that took."""
+    spent = {"seconds": seconds, "cpu_seconds": time.process_time()}
+    values = found | {"code": code_record(experiment)} | spent | provenance()
+    return json.dumps(values, indent=1) + "\n"
+
+
+def _trained(study: Study, variant: str, seed: int, folder: Path) -> dict[str, Any] | None:
+    """The result of a run whose network is this one's too, and is still there."""
+    now = provenance()
+    for other in study.variants:
+        if other == variant or not study.same_training(variant, other):
+            continue
+        found = _result(study, folder, other, seed)
+        if found is None or "trained_as" in found:
+            continue
+        same_code = all(found.get(key) == now[key] for key in ("git_commit", "versions"))
+        if same_code and result_path(folder, other, seed).with_suffix("").is_dir():
+            return found
+    return None
 
 
 def finished(study: Study, folder: Path) -> dict[str, dict[int, dict[str, Any]]]:

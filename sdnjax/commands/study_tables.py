@@ -100,6 +100,7 @@ def _single(run: Any) -> dict[str, Any]:
         "seconds",
         "cpu_seconds",
         "resumed",
+        "trained_as",
         "time",
         "git_commit",
     )

@@ -145,7 +145,7 @@ def segfix(variant: str, common: Common) -> SegFixNet:
                 "to the network whose labels are moved"
             )
     if variant == "hr2x20":
-        backbone: HRNet | HRNet2x = HRNet2x(dtype=common.dtype)
+        backbone: nn.Module = HRNet2x(dtype=common.dtype)
     else:
         backbone = _hrnet(variant, True, common.dtype)
     return SegFixNet(common.num_classes, backbone, dtype=common.dtype)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sdnjax.errors import InputError
-from sdnjax.models.backbones.hrnet import HRNet, HRNet2x
 from sdnjax.models.layers import ConvBNReLU, Dtype, at_least_float32, conv, torch_uniform
 from sdnjax.ops import resize_bilinear
 from sdnjax.ops.offsets import DIRECTIONS, NUM_CODES
@@ -43,14 +42,17 @@ class SegFixNet(nn.Module):
 
     Attributes:
       num_classes: of the data set; nothing but the 16 codes makes sense.
+      backbone: HRNet or HRNet2x as released; any that returns branches, the finest first.
     """
 
     num_classes: int
-    backbone: HRNet | HRNet2x
+    backbone: nn.Module
     dtype: Dtype = jnp.float32
     align_corners: bool = True
     # What is resized here is not logits, so pictures are not to be read from a coarser output.
     logits_from: str = "logits"
+    # No parameter has a place for every class.
+    class_axes = False
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> dict[str, Any]:

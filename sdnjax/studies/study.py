@@ -136,6 +136,13 @@ class Study:
         ours = dataclasses.replace(self.experiment(variant, 0), name=baseline.name)
         return [d.removesuffix(" here") for d in differences(baseline, ours)]
 
+    def same_training(self, variant: str, other: str) -> bool:
+        """Whether two variants differ in their evaluation alone: one training serves both."""
+        ours, theirs = self.experiment(variant, 0), self.experiment(other, 0)
+        if ours.stop_after is not None:
+            return False  # scores decide when training ends
+        return ours == dataclasses.replace(theirs, name=ours.name, evaluation=ours.evaluation)
+
     def unpaired(self) -> dict[str, list[str]]:
         """The variants that see other batches than the baseline, and the settings that do it."""
         found = {

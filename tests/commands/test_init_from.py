@@ -98,6 +98,31 @@ def test_what_is_missing_there_is_named_and_can_be_left_out(source, camvid, tmp_
         train(back, tmp_path / "b", report=lambda line: None)
 
 
+class Directions(Necked):
+    """A network of as many outputs as there are, whatever is asked for, as SegFix's is."""
+
+    class_axes = False
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        if self.num_classes != 11:
+            raise InputError("11 and no others")
+        x = nn.relu(BatchNorm(name="norm")(conv(4, 3, name="backbone")(x), train=train))
+        return {"logits": conv(11, 1, name="codes")(x)}
+
+
+def test_a_network_without_a_place_for_each_class_can_start_from_another(source, camvid, tmp_path):
+    _, there = source
+    own = experiment(camvid, model=Directions, init_from=str(there), steps=1)
+    own = dataclasses.replace(own, init_without=("neck", "classifier", "codes"))
+    rate = dataclasses.replace(own.optimizer, learning_rate=0.0, end_learning_rate=0.0)
+    own = dataclasses.replace(own, optimizer=dataclasses.replace(rate, weight_decay=0.0))
+    train(own, tmp_path / "new", report=lambda line: None)
+    before, after = variables_of(there, source[0]), variables_of(tmp_path / "new", own)
+    kernel = "params/backbone/kernel"
+    np.testing.assert_array_equal(after[kernel], before[kernel])
+
+
 def test_sources_that_are_none(camvid, tmp_path):
     (tmp_path / "a.pth").write_bytes(b"")
     for name, match in (("a.pth", "convert.py from-torch"), ("none", "is no work directory")):

@@ -64,6 +64,20 @@ def test_a_coarse_oracle_knows_places_as_well_as_the_next_stage():
     assert np.abs(other - coarse.apply(noise, (stage,), train=False, label=label)[0]).max() > 1e-3
 
 
+def test_an_oracle_may_stand_at_some_stages_alone():
+    stages = tuple(normal(i, 1, 8 >> i, 6 >> i, 4) for i in range(3))
+    label = jnp.zeros((1, 16, 12), jnp.int32)
+    neck = OracleNeck(stages=(1, 3))
+    variables = neck.init(jax.random.key(0), stages, train=False, label=label)
+    assert sorted(variables["params"]) == ["sdn1", "sdn3"]
+    noise = jax.tree.map(lambda x: x + 0.1, variables)
+    found = neck.apply(noise, stages, train=False, label=label)
+    same = [bool((a == b).all()) for a, b in zip(found, stages, strict=True)]
+    assert same == [False, True, False]
+    with pytest.raises(InputError, match=r"stages \(4,\) of the neck: the decoder reads 3"):
+        OracleNeck(stages=(4,)).init(jax.random.key(0), stages, train=False, label=label)
+
+
 def test_a_stage_may_guide_itself():
     made = Model("fpn_r18", neck=Neck("sdc", guidance="own", similarity="relative")).build(3).neck
     stages = tuple(normal(i, 1, 8 >> i, 6 >> i, 4) for i in range(3))

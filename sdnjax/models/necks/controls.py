@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from sdnjax.models.necks.sdn import SDN
+from sdnjax.models.necks.sdn import SDN, chosen_stages
 from sdnjax.ops import resize_nearest
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.neighbours import inside, tap_offsets
@@ -33,12 +33,14 @@ class OracleNeck(nn.Module):
     It computes in the stages' dtype. Attributes: of `SDN`; there is no Φ, and no λ.
       coarser: labels are brought to 1/coarser of a stage's size first: with 2, S knows all
         classes, but places only as well as the next stage, the paper's guidance, could.
+      stages: see `SDNNeck`.
     """
 
     kernel_size: int = 3
     dilation: int = 1
     reduction: int = 1
     coarser: int = 1
+    stages: tuple[int, ...] | None = None
     inputs = ("label",)
 
     @nn.compact
@@ -61,8 +63,10 @@ class OracleNeck(nn.Module):
             small = resize_nearest(label, tuple(-(-n // self.coarser) for n in size))
             return resize_nearest(small, size)
 
+        chosen = chosen_stages(self.stages, len(stages))
         return tuple(
-            sdn(name=f"sdn{i}")(u, guidance(u.shape[1:3])) for i, u in enumerate(stages, start=1)
+            sdn(name=f"sdn{i}")(u, guidance(u.shape[1:3])) if i in chosen else u
+            for i, u in enumerate(stages, start=1)
         )
 
 

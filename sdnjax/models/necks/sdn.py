@@ -176,12 +176,7 @@ class SDNNeck(nn.Module):
     ) -> tuple[jax.Array, ...]:
         del train
         last = len(stages)
-        chosen = range(1, last + 1) if self.stages is None else self.stages
-        if not set(chosen) <= set(range(1, last + 1)):
-            raise InputError(
-                f"stages {self.stages} of the neck: the decoder reads {last}, 1 to {last}"
-            )
-        sdns = {i: self.sdn(name=f"sdn{i}") for i in chosen}
+        sdns = {i: self.sdn(name=f"sdn{i}") for i in chosen_stages(self.stages, last)}
         guidance = list(stages) if self.guidance == "own" else [*stages[1:], stages[-1]]
         if self.guidance == "next" and last in sdns and sdns[last].operator == "sdc":
             width = self.guidance_channels or stages[-1].shape[-1]
@@ -191,3 +186,12 @@ class SDNNeck(nn.Module):
             sdns[i](u, v) if i in sdns else u
             for i, (u, v) in enumerate(zip(stages, guidance, strict=True), start=1)
         )
+
+
+def chosen_stages(stages: Sequence[int] | None, count: int) -> Sequence[int]:
+    """Those of `count` stages that a neck changes, from 1. Raises: InputError for others."""
+    if stages is None:
+        return range(1, count + 1)
+    if not set(stages) <= set(range(1, count + 1)):
+        raise InputError(f"stages {stages} of the neck: the decoder reads {count}, 1 to {count}")
+    return stages
