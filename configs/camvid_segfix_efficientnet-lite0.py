@@ -12,21 +12,15 @@ place of HRNet's branches, which SegFix's authors use (`cityscapes_segfix_hr18.p
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.inference.protocols import Evaluation
-from sdnjax.losses import SegFixLoss
-from sdnjax.models import SegFixNet
-from sdnjax.models.backbones.efficientnet_lite import EfficientNetLite
+from sdnjax.models import Model
 from sdnjax.training.optimizer import Optimizer
 from sdnjax.training.parameter_rules import ParameterRule
-
-
-def network(num_classes: int) -> SegFixNet:
-    return SegFixNet(num_classes, EfficientNetLite())
 
 
 def config() -> Experiment:
     return Experiment(
         name="camvid_segfix_efficientnet-lite0",
-        model=network,
+        model=Model(name="segfix_efficientnet-lite0"),
         data=Data(
             name="camvid_segfix",
             crop_size=(160, 224),
@@ -36,7 +30,6 @@ def config() -> Experiment:
             mean=(127.0, 127.0, 127.0),
             std=(128.0, 128.0, 128.0),
         ),
-        losses=(SegFixLoss(),),
         init_from="runs/efficientnet-lite0_imagenet",
         init_without=("decoder", "classifier", "boundary", "direction"),
         optimizer=Optimizer(

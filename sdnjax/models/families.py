@@ -134,7 +134,8 @@ def _hrnet(variant: str, align_corners: bool, dtype: Dtype) -> HRNet:
 
 
 def segfix(variant: str, common: Common) -> SegFixNet:
-    """SegFix on HRNetV2 or HRNet2x as its authors have it, everything with align_corners.
+    """SegFix on HRNetV2 or HRNet2x as its authors have it, everything with align_corners; or on
+    the four stages of EfficientNet-Lite0 (a choice).
 
     Raises: InputError for a neck, context, refinement or edge head, which it has no place for.
     """
@@ -144,8 +145,11 @@ def segfix(variant: str, common: Common) -> SegFixNet:
                 f"{part} does not fit SegFix, which predicts directions, not classes: it belongs "
                 "to the network whose labels are moved"
             )
-    if variant == "hr2x20":
-        backbone: nn.Module = HRNet2x(dtype=common.dtype)
+    backbone: nn.Module
+    if variant == "efficientnet-lite0":
+        backbone = EfficientNetLite(dtype=common.dtype)
+    elif variant == "hr2x20":
+        backbone = HRNet2x(dtype=common.dtype)
     else:
         backbone = _hrnet(variant, True, common.dtype)
     return SegFixNet(common.num_classes, backbone, dtype=common.dtype)

@@ -41,7 +41,7 @@ MODELS: dict[str, tuple[Callable[[Any, Common], nn.Module], int | str | tuple[in
     **{f"sim-deeplab_r{depth}-d8": (families.sim_deeplab, depth) for depth in (18, 34, 50, 101)},
     **{
         f"segfix_{variant}": (families.segfix, variant)
-        for variant in ("hr18s", "hr18", "hr48", "hr2x20")
+        for variant in ("hr18s", "hr18", "hr48", "hr2x20", "efficientnet-lite0")
     },
     "maskformer_r50-d32": (families.maskformer, 50),
     "maskformer_r101-d32": (families.maskformer, 101),

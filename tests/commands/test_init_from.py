@@ -9,7 +9,10 @@ from flax import linen as nn
 from sdnjax.commands.initial import flat, transferred
 from sdnjax.commands.train import train
 from sdnjax.commands.trained import load_network
+from sdnjax.data import Data
 from sdnjax.errors import InputError
+from sdnjax.experiment import Experiment
+from sdnjax.models import Model
 from sdnjax.models.layers import BatchNorm, conv
 from tests.commands.test_train import experiment
 
@@ -121,6 +124,12 @@ def test_a_network_without_a_place_for_each_class_can_start_from_another(source,
     before, after = variables_of(there, source[0]), variables_of(tmp_path / "new", own)
     kernel = "params/backbone/kernel"
     np.testing.assert_array_equal(after[kernel], before[kernel])
+
+
+def test_segfix_has_no_place_for_each_class():
+    for name in ("segfix_hr18s", "segfix_efficientnet-lite0"):
+        own = Experiment(model=Model(name), data=Data("camvid_segfix"))
+        assert not own.network(16).class_axes
 
 
 def test_sources_that_are_none(camvid, tmp_path):
