@@ -153,8 +153,8 @@ def do_run(
 ) -> bool:
     """Trains and validates one run of a study, from where it stopped, and writes its result.
 
-    Where a finished run of the same code has trained the network already, being another variant in
-    its evaluation alone, that one's last checkpoint is validated instead.
+    Where a finished run has trained the network already, being another variant in its evaluation
+    alone, that one's last checkpoint is validated instead.
 
     Returns whether it is finished; it is not if `stop` was asked.
     Raises: InputError if the study is no longer what its work directory says.
@@ -208,15 +208,11 @@ def _finished(found: dict[str, Any], experiment: Experiment, seconds: float) -> 
 
 def _trained(study: Study, variant: str, seed: int, folder: Path) -> dict[str, Any] | None:
     """The result of a run whose network is this one's too, and is still there."""
-    now = provenance()
     for other in study.variants:
         if other == variant or not study.same_training(variant, other):
             continue
         found = _result(study, folder, other, seed)
-        if found is None or "trained_as" in found:
-            continue
-        same_code = all(found.get(key) == now[key] for key in ("git_commit", "versions"))
-        if same_code and result_path(folder, other, seed).with_suffix("").is_dir():
+        if found is not None and result_path(folder, other, seed).with_suffix("").is_dir():
             return found
     return None
 
