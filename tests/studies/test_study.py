@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -31,49 +30,7 @@ from sdnjax.studies.study import Study, load_study
 from sdnjax.studies.table import interval, markdown, summary
 from tests.commands.conftest import *  # noqa: F403 (the root's scripts as a user calls them)
 from tests.studies import tiny_study
-
-FILE = Path(tiny_study.__file__)
-
-
-class Killed(Exception):
-    pass
-
-
-class Here:
-    """Runs of a study in this process; the one whose number is `kill` dies after its first
-    checkpoint, and is then tried no more."""
-
-    def __init__(self, study, folder, kill=None):
-        self.study, self.folder, self.kill, self.number = study, folder, kill, 0
-        self.lines, self.status, self.started = [], 0, []
-
-    def __call__(self, variant, seed, cores):
-        self.number += 1
-        self.started.append((variant, seed))
-        if self.number == self.kill:
-            do_run(dataclasses.replace(self.study), variant, seed, self.folder, report=self._dies)
-        do_run(self.study, variant, seed, self.folder, report=self.lines.append)
-        return self
-
-    def _dies(self, line):
-        if line.startswith("step 3/"):
-            raise Killed
-
-    def poll(self):
-        return self.status
-
-    def wait(self):
-        return self.status
-
-    def send_signal(self, number):
-        pass
-
-
-def on(camvid):
-    """The study on miniature pictures."""
-    study = load_study(FILE)
-    data = dataclasses.replace(study.base.data, dir=str(camvid))
-    return dataclasses.replace(study, base=dataclasses.replace(study.base, data=data))
+from tests.studies.in_process import FILE, Here, Killed, on
 
 
 def numbers(folder):
@@ -194,50 +151,6 @@ def test_a_study_that_was_killed_goes_on_to_the_same_table(tmp_path, camvid):
         run_study(other, parts, Here(other, parts), report=quiet)
     with pytest.raises(InputError, match="no longer what"):
         do_run(other, "none", 2, parts, report=quiet)
-
-
-def test_variants_of_the_evaluation_alone_are_trained_once(tmp_path, camvid):
-    flipped = {"evaluation.flip": True}
-    study = dataclasses.replace(on(camvid), seeds=(0,), variants={"none": {}, "flip": flipped})
-    first = Here(study, tmp_path / "one")
-    assert run_study(study, tmp_path / "one", first, report=lambda line: None)
-    assert "trained as none, seed 0" in first.lines
-    one, two = (finished(study, tmp_path / "one")[v][0] for v in ("none", "flip"))
-    assert not (tmp_path / "one" / "flip" / "seed0").exists()
-    assert (two["trained_as"], two["variant"], two["parameters"]) == (
-        "none",
-        "flip",
-        one["parameters"],
-    )
-    assert "trained_as" not in one
-    assert two["scores"] != one["scores"]
-    row = json.loads((tmp_path / "one.json").read_text())["variants"]["flip"]
-    assert row["runs"][0]["trained_as"] == "none"
-
-    # Where the network is gone it is trained, and that gives the same scores.
-    result_path(tmp_path / "one", "flip", 0).unlink()
-    shutil.rmtree(tmp_path / "one" / "none" / "seed0")
-    again = Here(study, tmp_path / "one")
-    assert run_study(study, tmp_path / "one", again, report=lambda line: None)
-    found = finished(study, tmp_path / "one")["flip"][0]
-    assert "trained_as" not in found and (tmp_path / "one" / "flip" / "seed0").is_dir()
-    assert found["scores"] == two["scores"]
-
-
-def test_runs_of_one_training_wait_for_each_other():
-    study = load_study(FILE)
-    base = dataclasses.replace(study.base, keep_best="mIoU", evaluate_every=2)
-    variants = {"none": {}, "flip": {"evaluation.flip": True}, "long": {"steps": 5}}
-    study = dataclasses.replace(study, base=base, variants=variants)
-    assert study.same_training("none", "flip") and not study.same_training("none", "long")
-    under_way = [(None, "none", 0, (), 0.0)]
-    waiting = [("flip", 0), ("long", 0), ("none", 1), ("flip", 1)]
-    assert command._ready(study, waiting, []) == ("flip", 0)
-    assert command._ready(study, waiting, under_way) == ("long", 0)
-    assert command._ready(study, waiting[:1], under_way) is None
-    # Where scores decide when it ends, they are of one training no more.
-    early = dataclasses.replace(study, base=dataclasses.replace(base, stop_after=2))
-    assert not early.same_training("none", "flip")
 
 
 def test_a_result_lacks_the_settings_that_came_after_it(tmp_path):
