@@ -1,25 +1,29 @@
 """Everything that needs a GPU, in one command of a few minutes: checks first, then timings.
 
-    python -m benchmarks.gpu --json FILE [--seconds 420] [--rehearse]
+    python -m benchmarks.gpu --json FILE [--parts PART ...] [--seconds 420] [--rehearse]
 
-1. The Pallas kernels against the definition in float32 on the same rounded inputs: odd sizes,
-   sizes that no tile divides, dilations, other kernels, batch 1, float16. Before every check the
-   memory that the results will lie in is filled with NaN.
-2. The same inputs twenty times: the same bits.
-3. A train step of a network with the neck, against the step that XLA's form takes.
-4. The timings of `benchmarks.sdc` at the shapes of the paper's networks, bfloat16.
-5. Other tile sizes than the chosen ones, shape by shape.
+`checks`: the Pallas kernels against the definition in float32 on the same rounded inputs: odd
+   sizes, sizes that no tile divides, dilations, other kernels, batch 1, float16. Before each the
+   memory that the results will lie in is filled with NaN. The same inputs twenty times: the same
+   bits.
+`train_step`: of a network with the neck, against the step that XLA's form takes.
+`timings`: of `benchmarks.sdc` at the shapes of the paper's networks, bfloat16.
+`kernels`: what these times are made of, each kernel alone, and with other tiles than the chosen.
 
-Anything wrong ends with exit code 1 after the file is written. `--rehearse` runs the same code
+Parts that FILE already holds and that are not asked for stay in it. Anything wrong, a part that
+breaks off too, ends with exit code 1 after the file is written. `--rehearse` runs the same code
 where there is no GPU, on toy sizes, with the kernels interpreted: its figures mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -36,7 +40,10 @@ from sdnjax.models import Model, Neck
 from sdnjax.ops.neighbours import inside, tap_offsets, without_centre
 from sdnjax.ops.sdc import pallas_gpu, reference
 from sdnjax.ops.sdc.pallas_gpu import common, tiles
+from sdnjax.ops.sdc.pallas_gpu.kernel_gradient import kernel_gradient
+from sdnjax.ops.sdc.pallas_gpu.map_gradient import map_gradient
 from sdnjax.ops.sdc.pallas_gpu.product import product
+from sdnjax.ops.similarity import similarity_maps
 
 # (B, H, W), channels in and out, kernel, dilation, dtype
 CASES = [
@@ -53,44 +60,88 @@ CASES = [
 ]
 REHEARSED = [((1, 3, 5), 16, 8, (1, 3), (1, 1), "bfloat16")]
 TOLERANCE = 1e-2
+PARTS = ("checks", "train_step", "timings", "kernels")
 
 
 def check_kernels(cases, interpret) -> list[dict]:
     """Relative errors ‖got − want‖ / ‖want‖ of the result and of all gradients."""
+    programs = partial(check_programs, interpret=interpret)
+    with ThreadPoolExecutor() as pool:
+        pairs = [pool.submit(programs, case) for case in cases]
     found = []
-    for size, channels, columns, kernel_size, dilation, dtype in cases:
-        keys = jax.random.split(jax.random.key(len(found)), 4)
-        u = jax.random.normal(keys[0], (*size, channels), dtype)
-        s = jax.random.uniform(keys[1], (*size, kernel_size[0] * kernel_size[1]))
-        kernel = jax.random.normal(keys[2], (*kernel_size, channels, columns), dtype) / 16
-        dy = jax.random.normal(keys[3], (*size, columns), dtype)
-        fill_with_nan(u.nbytes + dy.nbytes + kernel.nbytes)
-        pallas = partial(
-            pallas_gpu.semantic_difference, dilation=dilation, precision=None, interpret=interpret
-        )
-        definition = partial(
-            reference.semantic_difference, dilation=dilation, precision=jax.lax.Precision.HIGHEST
-        )
-        kernels = partial(results, pallas)
-        if not interpret:  # which is not for jit
-            kernels = jax.jit(kernels)
-        got = kernels(u, s, kernel, dy)
-        wide = [x.astype(jnp.float32) for x in (u, s, kernel, dy)]
-        want = jax.jit(partial(results, definition))(*wide)
-        errors = {
-            name: relative_error(a, b)
-            for name, a, b in zip(("y", "du", "ds", "dw"), got, want, strict=True)
-        }
-        same = True
-        for _ in range(0 if interpret else 20):
-            again = kernels(u, s, kernel, dy)
-            same &= all(bool(jnp.array_equal(a, b)) for a, b in zip(again, got, strict=True))
-        good = same and all(e < TOLERANCE for e in errors.values())  # false for NaN
-        found.append({"case": [size, channels, columns, kernel_size, dilation, dtype]})
-        found[-1] |= {"errors": errors, "same_bits": same, "good": good}
-        numbers = "  ".join(f"{k} {v:.1e}" for k, v in errors.items())
-        print(f"{'ok ' if good else 'BAD'} {size} {channels}→{columns} {kernel_size} {numbers}")
+    for case, pair in zip(cases, pairs, strict=True):
+        try:
+            found.append(check(case, *pair.result(), 0 if interpret else 20))
+        except Exception as error:  # what fails is a result, and the next case is another
+            found.append({"case": case, "good": False, "error": broken(case, error)})
     return found
+
+
+def check_operands(case):
+    size, channels, columns, kernel_size, _, dtype = case
+    keys = jax.random.split(jax.random.key(channels), 4)
+    u = jax.random.normal(keys[0], (*size, channels), dtype)
+    s = jax.random.uniform(keys[1], (*size, kernel_size[0] * kernel_size[1]))
+    kernel = jax.random.normal(keys[2], (*kernel_size, channels, columns), dtype) / 16
+    return u, s, kernel, jax.random.normal(keys[3], (*size, columns), dtype)
+
+
+def check_programs(case, interpret):
+    """Value and gradients by the kernels, and by the definition from the same values in float32."""
+    dilation = case[4]
+    narrow = jax.eval_shape(lambda: check_operands(case))
+    wide = [jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in narrow]
+    pallas = partial(
+        pallas_gpu.semantic_difference, dilation=dilation, precision=None, interpret=interpret
+    )
+    definition = partial(
+        reference.semantic_difference, dilation=dilation, precision=jax.lax.Precision.HIGHEST
+    )
+    kernels = partial(results, pallas)
+    if not interpret:  # which is not for jit
+        kernels = jax.jit(kernels).lower(*narrow).compile()
+    return kernels, jax.jit(partial(results, definition)).lower(*wide).compile()
+
+
+def check(case, kernels, definition, repeats) -> dict:
+    size, channels, columns, kernel_size, _, _ = case
+    operands = check_operands(case)
+    fill_with_nan(sum(x.nbytes for x in operands))
+    got = kernels(*operands)
+    want = definition(*(x.astype(jnp.float32) for x in operands))
+    named = dict(zip(("y", "du", "ds", "dw"), zip(got, want, strict=True), strict=True))
+    errors = {name: relative_error(*pair) for name, pair in named.items()}
+    same = True
+    for _ in range(repeats):
+        again = kernels(*operands)
+        same &= all(bool(jnp.array_equal(a, b)) for a, b in zip(again, got, strict=True))
+    good = same and all(e < TOLERANCE for e in errors.values())  # false for NaN
+    numbers = "  ".join(f"{k} {v:.1e}" for k, v in errors.items())
+    print(f"{'ok ' if good else 'BAD'} {size} {channels}→{columns} {kernel_size} {numbers}")
+    found = {"case": case, "errors": errors, "same_bits": same, "good": good}
+    if not good:
+        found["where"] = {k: where(*named[k]) for k, e in errors.items() if not e < TOLERANCE}
+        print(f"    same bits: {same}; {found['where']}")
+    return found
+
+
+def where(got, want) -> str:
+    """Which part of a result is wrong: how many numbers, and in which range of each axis."""
+    got, want = (np.asarray(x, np.float64) for x in (got, want))
+    wrong = ~(np.abs(got - want) < 0.1 * np.std(want))
+    places = [np.unique(axis) for axis in np.nonzero(wrong)]
+    ranges = ", ".join(
+        f"{len(x)} of {n} in {x.min()}…{x.max()}" if len(x) else "none"
+        for x, n in zip(places, got.shape, strict=True)
+    )
+    return f"{wrong.sum()} of {wrong.size} wrong, {(~np.isfinite(got)).sum()} not finite: {ranges}"
+
+
+def broken(what, error) -> str:
+    """Prints what broke off; a line about it."""
+    print(f"BAD {what}: broke off")
+    traceback.print_exception(error, limit=-6)
+    return f"{type(error).__name__}: {error}"[:2000]
 
 
 def results(function, u, s, kernel, dy):
@@ -116,109 +167,179 @@ def check_train_step(rehearse: bool) -> dict:
     labels = jax.random.randint(jax.random.key(1), size, 0, 19)
     network = Model(name, neck=Neck(operator="sdc"), dropout=0.0, dtype="bfloat16")
     recipe = Experiment(model=network, data=Data(crop_size=size[1:])).build(19)
-    variables = recipe.init_variables()
 
     def disturbed(path, x):
         """Fusion starts at zero on the operator's result, which the loss would not see."""
         is_fusion = any(entry.key == "fusion" for entry in path)
         return x + 0.02 * jax.random.normal(jax.random.key(2), x.shape) if is_fusion else x
 
-    params = jax.tree_util.tree_map_with_path(disturbed, variables["params"])
+    @jax.jit
+    def init():
+        variables = recipe.init_variables()
+        params = jax.tree_util.tree_map_with_path(disturbed, variables["params"])
+        return recipe.init_state({**variables, "params": params})
 
-    def losses():
-        state = recipe.init_state({**variables, "params": params})
-        step = jax.jit(recipe.step)
-        values = []
+    batch = {"image": images, "label": labels}
+
+    def lowered():
+        return jax.jit(recipe.step).lower(jax.eval_shape(init), batch)
+
+    def losses(step):
+        state, values = init(), []
         for _ in range(3):
-            state, metrics = step(state, {"image": images, "label": labels})
+            state, metrics = step(state, batch)
             values.append(float(metrics["loss"]))
         return values
 
-    chosen = losses()
+    both = [lowered()]
     with mock.patch.dict(sdc.IMPLEMENTATIONS):
         del sdc.IMPLEMENTATIONS["pallas_gpu"]
-        without = losses()
+        both.append(lowered())
+    with ThreadPoolExecutor() as pool:
+        chosen, without = map(losses, pool.map(lambda one: one.compile(), both))
     good = bool(np.allclose(chosen, without, rtol=0.03))  # false for NaN
     print(f"{'ok ' if good else 'BAD'} train step: losses {chosen}, XLA's form {without}")
     return {"losses": chosen, "losses_xla": without, "good": good}
 
 
-def sweep_tiles(shapes, deadline: float) -> list[dict]:
-    """The product alone, with other tiles than `tiles.product_tiles` chooses."""
+def time_kernels(shapes, deadline: float) -> list[dict]:
+    """What SDC and its gradients are made of, each alone, and the kernels with other tiles."""
     found = []
     for shape in shapes:
         size = shape.on("gpu")
-        u, _, kernel = sdc.operands(size, jnp.bfloat16)
+        u, v, kernel = sdc.operands(size, jnp.bfloat16)
         s = jnp.ones((*size[:3], 9), jnp.float32)
         near = jnp.where(inside(size, tap_offsets(3)), s, 0)
-        factors = common.pair_factors(near, s)
-        rows, weights = (
-            u.reshape(-1, size[3]),
-            without_centre(kernel.reshape(9, *kernel.shape[2:]), 0),
-        )
-        taps = common.Taps((3, 3), (1, 1), size[2])
-        chosen = tiles.product_tiles(8 * -(-size[3] // tiles.DEPTH), size[3])
-        programs = {}
-        for columns in (64, 128, 192, 256):
-            for stages in (2, 3, 4):
-                some = tiles.Tiles(columns, stages)
-                try:
-                    programs[some] = sdc.compiled(
-                        partial(product, taps=taps, tiles=some), rows, factors, weights
-                    )
-                except (ValueError, jax.errors.JaxRuntimeError) as error:  # shared memory
-                    found.append({"shape": size, "tiles": str(some), "refused": str(error)[:200]})
-        ms = sdc.alternate(programs, 5, 0.01)
-        for some, median in sorted(ms.items(), key=lambda item: item[1]):
-            found.append(
-                {"shape": size, "tiles": str(some), "ms": median, "chosen": some == chosen}
+        weights = without_centre(kernel.reshape(9, *kernel.shape[2:]), 0)
+        x = {"rows": u.reshape(-1, size[3]), "factors": common.pair_factors(near, s)}
+        x |= {"weights": weights, "v": v, "s": near}
+        refusals = (ValueError, jax.errors.JaxRuntimeError)  # more shared memory than there is
+        ms = sdc.alternate(sdc.compiled_all(parts_of(size), (x,), refusals), 5, 0.01)
+        rows = [{"part": p, "tiles": t, "ms": x} for (p, t), x in ms.items()]
+        found.append({"shape": size, "rows": rows})
+        for part in dict.fromkeys(part for part, _ in ms):
+            chosen, best = (
+                ms.get((part, "chosen")),
+                min((k for k in ms if k[0] == part), key=ms.get),
             )
-        best = min(ms, key=ms.get)
-        print(f"{shape.name}: chosen {chosen} {ms.get(chosen)} ms, best {best} {ms[best]} ms")
+            others = "" if best[1] == "chosen" else f", {ms[best]:.3f} with {best[1]}"
+            print(f"{shape.name:20} {part:28} {chosen:8.3f} ms{others}")
         if time.perf_counter() > deadline:
             print("no time for more")
             break
     return found
 
 
+def parts_of(size):
+    """(part, tiles) → a function of the arrays by name."""
+    taps = common.Taps((3, 3), (1, 1), size[2])
+    count, channels = size[0] * size[1] * size[2], size[3]
+
+    def forward(some, x):
+        return product(x["rows"], x["factors"], x["weights"], taps, tiles=some)
+
+    def to_kernel(some, x):
+        return kernel_gradient(x["rows"], x["factors"], x["rows"], taps, tiles=some)
+
+    def to_maps(x):
+        return map_gradient(x["rows"], x["factors"], x["rows"], x["weights"], taps)
+
+    def alike(v):
+        return similarity_maps(
+            v,
+            kernel_size=(3, 3),
+            dilation=(1, 1),
+            similarity="charbonnier",
+            scale=1.0,
+            boundary="no_flux",
+        )
+
+    def similarities(x):
+        return alike(x["v"])
+
+    def with_gradient(x):
+        values, pullback = jax.vjp(alike, x["v"])
+        return values, pullback(x["s"].astype(values.dtype))
+
+    def paired(x):
+        return common.pair_factors(x["s"], x["s"])
+
+    found = {
+        ("product", "chosen"): partial(forward, None),
+        ("kernel gradient", "chosen"): partial(to_kernel, None),
+        ("map gradient", "chosen"): to_maps,
+        ("similarities", "chosen"): similarities,
+        ("similarities with gradient", "chosen"): with_gradient,
+        ("factors", "chosen"): paired,
+    }
+    chosen = tiles.product_tiles(8 * -(-channels // tiles.DEPTH), channels)
+    for columns, stages in itertools.product((64, 128, 192, 256), (2, 3, 4)):
+        some = tiles.Tiles(columns, stages)
+        if some != chosen:
+            found["product", str(some)] = partial(forward, some)
+    chosen = tiles.kernel_gradient_tiles(8, count, channels, channels)
+    for columns, stages, splits in itertools.product((64, 128, 256), (2, 4), (1, 2, 4, 8)):
+        some = tiles.Tiles(columns, stages, splits)
+        if some != chosen and splits <= 2 * chosen.splits:
+            found["kernel gradient", str(some)] = partial(to_kernel, some)
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, required=True, help="where the results go")
-    parser.add_argument("--seconds", type=float, default=420, help="no new part starts after this")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="[all]")
+    parser.add_argument("--seconds", type=float, default=420, help="no new shape starts after this")
+    parser.add_argument(
+        "--torch", nargs="*", default=sdc.TORCH_FORMS, choices=sdc.TORCH_FORMS, help="[all]"
+    )
     parser.add_argument("--rehearse", action="store_true", help="toy sizes, no GPU")
     options = parser.parse_args()
     start = time.perf_counter()
     interpret = InterpretGPUParams() if options.rehearse else None
 
-    result = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    result = json.loads(options.json.read_text()) if options.json.exists() else {}
+    result |= {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
     print(f"jax {jax.__version__} on {result['device']}")
     if not options.rehearse and not pallas_gpu.is_hopper():
         print("this is no NVIDIA Hopper GPU: nothing to check (see --rehearse)")
         return 1
+    shapes = [sdc.Shape("toy", 4, 6, 16, 1)] if options.rehearse else sdc.SHAPES
+    deadline = start + options.seconds
 
-    def save():
+    def save(name, value):
+        result[name] = value
         result["seconds"] = round(time.perf_counter() - start, 1)
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
-    result["checks"] = check_kernels(REHEARSED if options.rehearse else CASES, interpret)
-    save()
-    result["train_step"] = check_train_step(options.rehearse)
-    save()
-    shapes = [sdc.Shape("toy", 4, 6, 16, 1)] if options.rehearse else sdc.SHAPES
-    result["timings"] = []
-    for shape in shapes:
-        if time.perf_counter() - start > options.seconds:
-            print(f"no time for {shape.name} and what follows")
-            break
-        result["timings"].append(sdc.run([shape], jnp.dtype("bfloat16"), repeats=7))
-        save()
-    if not options.rehearse and time.perf_counter() - start < options.seconds:
-        result["tiles"] = sweep_tiles(shapes, start + options.seconds)
-        save()
-    good = all(c["good"] for c in result["checks"]) and result["train_step"]["good"]
-    print(f"{'all checks passed' if good else 'SOME CHECKS FAILED'}, {result['seconds']} s")
-    return 0 if good else 1
+    def timings():
+        rows = []
+        for shape in shapes:
+            if time.perf_counter() > deadline:
+                print(f"no time for {shape.name} and what follows")
+                break
+            rows.append(sdc.run([shape], jnp.dtype("bfloat16"), repeats=7, forms=options.torch))
+            save("timings", rows)
+        return rows
+
+    parts = {
+        "checks": lambda: check_kernels(REHEARSED if options.rehearse else CASES, interpret),
+        "train_step": lambda: check_train_step(options.rehearse),
+        "timings": timings,
+        "kernels": lambda: [] if options.rehearse else time_kernels(shapes, deadline),
+    }
+    wrong = []
+    for name in options.parts:
+        try:
+            save(name, parts[name]())
+        except Exception as error:
+            wrong.append(name)
+            save(f"{name}_error", broken(name, error))
+    for check in (*result.get("checks", ()), result.get("train_step", {"good": True})):
+        wrong += [] if check["good"] else [check.get("case", "train_step")]
+    print(f"{f'WRONG: {wrong}' if wrong else 'nothing wrong'}, {result['seconds']} s")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

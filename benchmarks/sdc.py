@@ -19,6 +19,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,6 +34,9 @@ try:
     from benchmarks import torch_forms
 except ImportError:  # no PyTorch
     torch_forms = None
+
+
+TORCH_FORMS = ("convolution", "unfold", "unfold compiled")
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,19 @@ def compiled(f, *arguments) -> Program:
     return Program(lambda: program(*arguments), jax.block_until_ready, memory)
 
 
+def compiled_all(functions, arguments, refusals=NotImplementedError) -> dict[str, Program]:
+    """Compiles several functions at once, which takes most of the time; says what cannot serve."""
+    found = {}
+    with ThreadPoolExecutor() as pool:
+        waiting = {name: pool.submit(compiled, f, *arguments) for name, f in functions.items()}
+    for name, program in waiting.items():
+        try:
+            found[name] = program.result()
+        except refusals as refusal:
+            print(f"  ({name}: {str(refusal).removeprefix(f'{name}: ')[:200]})")
+    return found
+
+
 def operands(shape, dtype):
     """Features, guidance of as many channels, and a kernel: normal values."""
     channels = shape[-1]
@@ -130,21 +147,18 @@ def operands(shape, dtype):
     return u, v, kernel.astype(dtype)
 
 
-def programs(shape, dtype, backward: bool, reference: bool) -> dict[str, Program]:
+def programs(shape, dtype, backward: bool, reference: bool, forms) -> dict[str, Program]:
     """Everything that can serve the shape here; says what cannot."""
-    u, v, kernel = operands(shape, dtype)
+    arguments = operands(shape, dtype)
     functions = {"convolution": convolution} | {
         name: sdc(name) for name in IMPLEMENTATIONS if reference or name != "reference"
     }
-    found = {}
-    for name, f in functions.items():
-        try:
-            found[name] = compiled(with_gradient(f) if backward else f, u, v, kernel)
-        except NotImplementedError as refusal:
-            print(f"  ({refusal})")
+    found = compiled_all(
+        {name: with_gradient(f) if backward else f for name, f in functions.items()}, arguments
+    )
     if torch_forms:
-        for name, (start, wait, memory) in torch_forms.programs(shape, dtype, backward).items():
-            found[name] = Program(start, wait, memory)
+        theirs = torch_forms.programs(shape, dtype, backward, forms)
+        found |= {name: Program(*parts) for name, parts in theirs.items()}
     return found
 
 
@@ -197,7 +211,7 @@ def floor_ms(shape, dtype, rates, backward: bool) -> float:
     return 1e3 * max(operations / rates["operations_per_s"], moved / rates["bytes_per_s"])
 
 
-def measure(shape: Shape, dtype, rates, *, repeats: int, reference: bool) -> list[Row]:
+def measure(shape: Shape, dtype, rates, *, repeats: int, reference: bool, forms) -> list[Row]:
     """Both directions of one shape, printed as they come."""
     backend = jax.default_backend()
     size = shape.on(backend)
@@ -205,7 +219,7 @@ def measure(shape: Shape, dtype, rates, *, repeats: int, reference: bool) -> lis
     rows = []
     for direction in ("forward", "forward+backward"):
         backward = direction != "forward"
-        found = programs(size, dtype, backward, reference)
+        found = programs(size, dtype, backward, reference, forms)
         ms = alternate(found, repeats, 0.0 if backend == "cpu" else 0.02)
         floor = floor_ms(size, dtype, rates, backward)
         for name, median in ms.items():
@@ -238,7 +252,9 @@ def line(row: Row) -> str:
     )
 
 
-def run(shapes: list[Shape], dtype, *, repeats: int, reference: bool = False) -> dict:
+def run(
+    shapes: list[Shape], dtype, *, repeats: int, reference: bool = False, forms=TORCH_FORMS
+) -> dict:
     """Measures all shapes; returns what is saved."""
     device = jax.devices()[0].device_kind
     rates = ceilings(dtype)
@@ -250,7 +266,7 @@ def run(shapes: list[Shape], dtype, *, repeats: int, reference: bool = False) ->
         u = jax.ShapeDtypeStruct(shape.on(jax.default_backend()), dtype)
         kernel = jax.ShapeDtypeStruct((3, 3, shape.channels, shape.channels), dtype)
         print(f"\n{shape.name}: {which_implementation(u, kernel)}\n{HEADER}")
-        rows += measure(shape, dtype, rates, repeats=repeats, reference=reference)
+        rows += measure(shape, dtype, rates, repeats=repeats, reference=reference, forms=forms)
     return {
         "jax": jax.__version__,
         "torch": torch_forms.torch.__version__ if torch_forms else None,

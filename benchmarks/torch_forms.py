@@ -27,9 +27,11 @@ def convolution(u, v, kernel):
     return F.conv2d(u, kernel, padding=1)
 
 
-def programs(shape, dtype, backward: bool) -> dict[str, tuple]:
-    """`(start, wait, memory in bytes or None)` by name; a form that fails is left out, aloud."""
+def programs(shape, dtype, backward: bool, wanted) -> dict[str, tuple]:
+    """`(start, wait, memory in bytes or None)` by name, of the forms `wanted`; one that fails is
+    left out, aloud."""
     on_gpu = torch.cuda.is_available()
+    torch.backends.cudnn.benchmark = True  # it tries algorithms, as XLA does
     device = torch.device("cuda" if on_gpu else "cpu")
     kind = getattr(torch, jnp.dtype(dtype).name)
     b, h, w, c = shape
@@ -56,19 +58,20 @@ def programs(shape, dtype, backward: bool) -> dict[str, tuple]:
                 with torch.no_grad():
                     return function(*arguments)
             y = function(*arguments)
-            wanted = [x for x in arguments if function is not convolution or x is not arguments[1]]
-            return torch.autograd.grad(y, wanted, y.detach())
+            used = [x for x in arguments if function is not convolution or x is not arguments[1]]
+            return torch.autograd.grad(y, used, y.detach())
 
         return start
 
     torch._dynamo.reset()
     forms = {
-        "torch convolution": (convolution, packed),
-        "torch unfold": (unfold_sdc, plain),
-        "torch unfold compiled": (torch.compile(unfold_sdc), plain),
+        "convolution": (convolution, packed),
+        "unfold": (unfold_sdc, plain),
+        "unfold compiled": (torch.compile(unfold_sdc), plain),
     }
     found = {}
-    for name, (function, arguments) in forms.items():
+    for name in wanted:
+        function, arguments = forms[name]
         start, memory = starter(function, arguments), None
         try:
             with warnings.catch_warnings():
@@ -81,7 +84,7 @@ def programs(shape, dtype, backward: bool) -> dict[str, tuple]:
                 if on_gpu:
                     memory = torch.cuda.max_memory_allocated() - before
         except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
-            print(f"  ({name}: {str(error).splitlines()[0]})")
+            print(f"  (torch {name}: {str(error).splitlines()[0]})")
             continue
-        found[name] = start, wait, memory
+        found[f"torch {name}"] = start, wait, memory
     return found

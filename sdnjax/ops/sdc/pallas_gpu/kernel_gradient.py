@@ -90,7 +90,7 @@ def kernel_gradient(u, factors, dy, taps: Taps, *, interpret=None, tiles=None):
                 operand[...] = gap.T if interpret else gap
                 plgpu.commit_smem()
                 # The interpreter cannot transpose references.
-                left = operand if interpret else plgpu.transpose_ref(operand, (1, 0))
+                left = operand if interpret else operand.transpose((1, 0))
                 plgpu.wgmma(accumulator, left, scratch["dy"].at[slot])
 
             mine = pl.ds(channel + warpgroup * ROWS, ROWS)
