@@ -291,7 +291,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="[all]")
     parser.add_argument("--seconds", type=float, default=420, help="no new shape starts after this")
     parser.add_argument(
-        "--torch", nargs="*", default=sdc.TORCH_FORMS, choices=sdc.TORCH_FORMS, help="[all]"
+        "--programs", nargs="+", default=sdc.PROGRAMS, choices=sdc.PROGRAMS, help="timed [all]"
     )
     parser.add_argument("--rehearse", action="store_true", help="toy sizes, no GPU")
     options = parser.parse_args()
@@ -314,12 +314,14 @@ def main() -> int:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
     def timings():
-        rows = []
+        dtype, rows = jnp.dtype("bfloat16"), []
+        rates = sdc.ceilings(dtype)
+        wanted = {"convolution", *options.programs}
         for shape in shapes:
             if time.perf_counter() > deadline:
                 print(f"no time for {shape.name} and what follows")
                 break
-            rows.append(sdc.run([shape], jnp.dtype("bfloat16"), repeats=7, forms=options.torch))
+            rows.append(sdc.run([shape], dtype, repeats=7, wanted=wanted, rates=rates))
             save("timings", rows)
         return rows
 

@@ -1,6 +1,7 @@
 """Semantic difference convolution against the convolution that it replaces, and against PyTorch.
 
     python -m benchmarks.sdc [--json FILE] [--repeats N] [--dtype float32|bfloat16] [--only TEXT …]
+                             [--programs NAME …]
 
 One row per shape, direction and program: the median time, its ratio to the library's convolution of
 the same shape (XLA's, but for the kernel's gradient on CPUs), the time that the device's matrix
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,15 @@ except ImportError:  # no PyTorch
     torch_forms = None
 
 
-TORCH_FORMS = ("convolution", "unfold", "unfold compiled")
+# What is measured; the definition ("reference") only where it is asked for.
+PROGRAMS = (
+    "convolution",
+    *(name for name in IMPLEMENTATIONS if name != "reference"),
+    *("torch convolution", "torch unfold", "torch unfold compiled"),
+)
+
+
+DIRECTIONS = ("forward", "forward+backward")
 
 
 @dataclass(frozen=True)
@@ -55,17 +65,18 @@ class Shape:
         return batch, self.height, self.width, self.channels
 
 
-# Inputs of 512×512 at the output strides of the paper's networks; HRNet at 512×1024.
+# Inputs of 512×512 at the output strides of the networks; HRNet at 512×1024. The most telling
+# come first, where there is no time for all.
 SHAPES = [
     Shape("FCN R50-d8", 64, 64, 2048, 4),
     Shape("SemanticFPN stage 1", 128, 128, 256, 16),
-    Shape("SemanticFPN stage 2", 64, 64, 512, 16),
-    Shape("SemanticFPN stage 3", 32, 32, 1024, 16),
-    Shape("SemanticFPN stage 4", 16, 16, 2048, 16),
     Shape("Segmenter ViT-B", 32, 32, 768, 16),
     Shape("HRNet-48 branch 1", 128, 256, 48, 8),
-    Shape("HRNet-48 branch 2", 64, 128, 96, 8),
+    Shape("SemanticFPN stage 3", 32, 32, 1024, 16),
     Shape("HRNet-48 branch 3", 32, 64, 192, 8),
+    Shape("SemanticFPN stage 2", 64, 64, 512, 16),
+    Shape("SemanticFPN stage 4", 16, 16, 2048, 16),
+    Shape("HRNet-48 branch 2", 64, 128, 96, 8),
     Shape("HRNet-48 branch 4", 16, 32, 384, 8),
 ]
 SMALL_SHAPES = [
@@ -125,7 +136,7 @@ def compiled(f, *arguments) -> Program:
     return Program(lambda: program(*arguments), jax.block_until_ready, memory)
 
 
-def compiled_all(functions, arguments, refusals=NotImplementedError) -> dict[str, Program]:
+def compiled_all(functions, arguments, refusals=NotImplementedError) -> dict[Any, Program]:
     """Compiles several functions at once, which takes most of the time; says what cannot serve."""
     found = {}
     with ThreadPoolExecutor() as pool:
@@ -134,7 +145,7 @@ def compiled_all(functions, arguments, refusals=NotImplementedError) -> dict[str
         try:
             found[name] = program.result()
         except refusals as refusal:
-            print(f"  ({name}: {str(refusal).removeprefix(f'{name}: ')[:200]})")
+            print(f"  {name}: {str(refusal)[:200]}")
     return found
 
 
@@ -147,18 +158,22 @@ def operands(shape, dtype):
     return u, v, kernel.astype(dtype)
 
 
-def programs(shape, dtype, backward: bool, reference: bool, forms) -> dict[str, Program]:
-    """Everything that can serve the shape here; says what cannot."""
-    arguments = operands(shape, dtype)
-    functions = {"convolution": convolution} | {
-        name: sdc(name) for name in IMPLEMENTATIONS if reference or name != "reference"
-    }
+def programs(shape, dtype, wanted) -> dict[tuple[str, str], Program]:
+    """(direction, name) → each that can serve the shape here; says what cannot."""
+    functions = {"convolution": convolution} | {name: sdc(name) for name in IMPLEMENTATIONS}
     found = compiled_all(
-        {name: with_gradient(f) if backward else f for name, f in functions.items()}, arguments
+        {
+            (direction, name): with_gradient(f) if direction != "forward" else f
+            for direction in DIRECTIONS
+            for name, f in functions.items()
+            if name in wanted
+        },
+        operands(shape, dtype),
     )
     if torch_forms:
-        theirs = torch_forms.programs(shape, dtype, backward, forms)
-        found |= {name: Program(*parts) for name, parts in theirs.items()}
+        for direction in DIRECTIONS:
+            theirs = torch_forms.programs(shape, dtype, direction != "forward", wanted)
+            found |= {(direction, name): Program(*parts) for name, parts in theirs.items()}
     return found
 
 
@@ -211,17 +226,17 @@ def floor_ms(shape, dtype, rates, backward: bool) -> float:
     return 1e3 * max(operations / rates["operations_per_s"], moved / rates["bytes_per_s"])
 
 
-def measure(shape: Shape, dtype, rates, *, repeats: int, reference: bool, forms) -> list[Row]:
+def measure(shape: Shape, dtype, rates, *, repeats: int, wanted) -> list[Row]:
     """Both directions of one shape, printed as they come."""
     backend = jax.default_backend()
     size = shape.on(backend)
     maps = size[0] * size[1] * size[2] * size[3] * jnp.dtype(dtype).itemsize
+    served = programs(size, dtype, wanted)
     rows = []
-    for direction in ("forward", "forward+backward"):
-        backward = direction != "forward"
-        found = programs(size, dtype, backward, reference, forms)
+    for direction in DIRECTIONS:
+        found = {name: program for (which, name), program in served.items() if which == direction}
         ms = alternate(found, repeats, 0.0 if backend == "cpu" else 0.02)
-        floor = floor_ms(size, dtype, rates, backward)
+        floor = floor_ms(size, dtype, rates, direction != "forward")
         for name, median in ms.items():
             memory = found[name].memory_bytes
             row = Row(
@@ -252,12 +267,10 @@ def line(row: Row) -> str:
     )
 
 
-def run(
-    shapes: list[Shape], dtype, *, repeats: int, reference: bool = False, forms=TORCH_FORMS
-) -> dict:
-    """Measures all shapes; returns what is saved."""
+def run(shapes: list[Shape], dtype, *, repeats: int, wanted=PROGRAMS, rates=None) -> dict:
+    """Measures all shapes; returns what is saved. `rates` are the device's, if they are known."""
     device = jax.devices()[0].device_kind
-    rates = ceilings(dtype)
+    rates = rates or ceilings(dtype)
     print(f"jax {jax.__version__}, {device} ({platform.machine()}), {jnp.dtype(dtype).name}")
     tera, giga = rates["operations_per_s"] / 1e12, rates["bytes_per_s"] / 1e9
     print(f"measured: {tera:.2f} Tflop/s in a product, {giga:.1f} GB/s in a copy")
@@ -266,7 +279,7 @@ def run(
         u = jax.ShapeDtypeStruct(shape.on(jax.default_backend()), dtype)
         kernel = jax.ShapeDtypeStruct((3, 3, shape.channels, shape.channels), dtype)
         print(f"\n{shape.name}: {which_implementation(u, kernel)}\n{HEADER}")
-        rows += measure(shape, dtype, rates, repeats=repeats, reference=reference, forms=forms)
+        rows += measure(shape, dtype, rates, repeats=repeats, wanted=wanted)
     return {
         "jax": jax.__version__,
         "torch": torch_forms.torch.__version__ if torch_forms else None,
@@ -283,12 +296,12 @@ def main():
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--only", nargs="+", default=[""], help="shapes whose name contains TEXT")
-    parser.add_argument("--reference", action="store_true", help="measure the definition, too")
+    names = (*PROGRAMS, "reference")
+    parser.add_argument("--programs", nargs="+", default=PROGRAMS, choices=names, metavar="NAME")
     options = parser.parse_args()
     chosen = [s for s in SHAPES + SMALL_SHAPES if any(text in s.name for text in options.only)]
-    result = run(
-        chosen, jnp.dtype(options.dtype), repeats=options.repeats, reference=options.reference
-    )
+    wanted = {"convolution", *options.programs}  # which the others are compared with
+    result = run(chosen, jnp.dtype(options.dtype), repeats=options.repeats, wanted=wanted)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

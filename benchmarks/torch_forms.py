@@ -65,13 +65,14 @@ def programs(shape, dtype, backward: bool, wanted) -> dict[str, tuple]:
 
     torch._dynamo.reset()
     forms = {
-        "convolution": (convolution, packed),
-        "unfold": (unfold_sdc, plain),
-        "unfold compiled": (torch.compile(unfold_sdc), plain),
+        "torch convolution": (convolution, packed),
+        "torch unfold": (unfold_sdc, plain),
+        "torch unfold compiled": (torch.compile(unfold_sdc), plain),
     }
     found = {}
-    for name in wanted:
-        function, arguments = forms[name]
+    for name, (function, arguments) in forms.items():
+        if name not in wanted:
+            continue
         start, memory = starter(function, arguments), None
         try:
             with warnings.catch_warnings():
@@ -84,7 +85,7 @@ def programs(shape, dtype, backward: bool, wanted) -> dict[str, tuple]:
                 if on_gpu:
                     memory = torch.cuda.max_memory_allocated() - before
         except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
-            print(f"  (torch {name}: {str(error).splitlines()[0]})")
+            print(f"  ({name}: {str(error).splitlines()[0]})")
             continue
-        found[f"torch {name}"] = start, wait, memory
+        found[name] = start, wait, memory
     return found
