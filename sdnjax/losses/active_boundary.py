@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from sdnjax.losses.objective import Batch, Mean, Outputs, output
-from sdnjax.ops.bands import channel_sum
+from sdnjax.ops.bands import channel_sums
 from sdnjax.ops.distance import distance_to
 from sdnjax.ops.labels import IGNORE
 from sdnjax.ops.neighbours import inside, shift, weighted_sum, with_neighbours
@@ -153,7 +153,7 @@ def _cross_fwd(scores: jax.Array) -> tuple[jax.Array, jax.Array]:
     p = jnp.exp(log_p)
 
     def products(read: Callable[[tuple[int, int]], jax.Array], own: jax.Array) -> jax.Array:
-        return jnp.stack([channel_sum(read(offset) * own) for offset in _AROUND], axis=-1)
+        return channel_sums(read(offset) * own for offset in _AROUND)
 
     return with_neighbours(products, p, _AROUND, log_p), p
 

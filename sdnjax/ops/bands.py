@@ -7,6 +7,7 @@ That is for the CPU, where XLA neither fuses nor tiles such operators. Elsewhere
 operators need no loop (`works_in_bands`), and those that need one take larger steps.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax
@@ -166,3 +167,13 @@ def channel_sum(x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     weights = jnp.ones(x.shape[-1:], x.dtype) if weights is None else weights
     axes = (((x.ndim - 1,), (0,)), ((), ()))
     return lax.dot_general(x, weights, axes, precision=lax.Precision.HIGHEST)
+
+
+def channel_sums(products: Iterable[jax.Array]) -> jax.Array:
+    """`channel_sum` of several arrays `[…, C]`, along a new last axis."""
+    sums = [channel_sum(product) for product in products]
+    if not works_in_bands():
+        # XLA for GPUs would draw the last of them into the concatenation, where one thread adds
+        # up all channels of its pixel, and neighbouring threads read far apart.
+        sums = lax.optimization_barrier(sums)
+    return jnp.stack(sums, axis=-1)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from sdnjax.ops.bands import Window, bands_of, channel_sum, reach_of, works_in_bands
+from sdnjax.ops.bands import Window, bands_of, channel_sums, reach_of, works_in_bands
 from sdnjax.ops.sizes import known
 
 Offsets = tuple[tuple[int, int], ...]
@@ -199,7 +199,7 @@ def _weighted_bwd(offsets, differences, result_dtype, residuals, dy):
             neighbour = read(offset).astype(dy.dtype)
             return neighbour - read((0, 0)).astype(dy.dtype) if differences else neighbour
 
-        return jnp.stack([channel_sum(at(offset) * dy) for offset in offsets], axis=-1)
+        return channel_sums(at(offset) * dy for offset in offsets)
 
     ds = with_neighbours(products, u, offsets, dy)
     return du.astype(u.dtype), ds.astype(s.dtype)
@@ -218,7 +218,7 @@ def neighbour_products(v: jax.Array, offsets: Offsets) -> jax.Array:
 
     def products(read):
         centre = read((0, 0)).astype(dtype)
-        return jnp.stack([channel_sum(read(o).astype(dtype) * centre) for o in offsets], axis=-1)
+        return channel_sums(read(o).astype(dtype) * centre for o in offsets)
 
     return with_neighbours(products, v, offsets)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sdnjax.ops.bands import channel_sum
+from sdnjax.ops.bands import channel_sums
 from sdnjax.ops.devices import is_tpu_with_kernels
 from sdnjax.ops.neighbours import (
     accumulation_dtype,
@@ -149,7 +149,7 @@ def squared_distances(v, offsets):
     def sums(read):
         centre = read((0, 0)).astype(dtype)
         squares = (jnp.square(read(offset).astype(dtype) - centre) for offset in half)
-        return jnp.stack([channel_sum(square) for square in squares], axis=-1)
+        return channel_sums(squares)
 
     kernels = _tpu_kernels(v)
     if kernels:

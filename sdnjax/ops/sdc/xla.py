@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from sdnjax.ops.bands import Bands, Window, bands_of, channel_sum, reach_of, works_in_bands
+from sdnjax.ops.bands import Bands, Window, bands_of, channel_sums, reach_of, works_in_bands
 from sdnjax.ops.neighbours import (
     Offsets,
     accumulation_dtype,
@@ -94,11 +94,11 @@ class _Taps:
             return [s[..., k, None] for k, offset in enumerate(self.offsets) if offset != (0, 0)]
         return [lax.dynamic_slice_in_dim(s, self.tap(g), 1, axis=-1)]
 
-    def put_columns(self, s, columns, g):
-        """s with the group's maps replaced; the centre becomes 0."""
+    def put(self, s, maps, g):
+        """s with the group's maps `[..., taps]` replaced; the centre becomes 0."""
         if self.together:
-            return with_centre(jnp.concatenate(columns, axis=-1), s.ndim - 1)
-        return lax.dynamic_update_slice_in_dim(s, columns[0], self.tap(g), axis=-1)
+            return with_centre(maps, s.ndim - 1)
+        return lax.dynamic_update_slice_in_dim(s, maps, self.tap(g), axis=-1)
 
     def weights(self, kernel):
         """`weights(g)`: the group's taps `[taps, Ci, Co]`."""
@@ -171,8 +171,8 @@ def _gradients(u, s, kernel, dy, *, dilation, precision):
         t = [t[..., j, :] for j in range(t.shape[3])]
         differences = taps.differences(window, g, i)
 
-        columns = [channel_sum(d * t_k)[..., None] for d, t_k in zip(differences, t, strict=True)]
-        ds = bands.put(ds, taps.put_columns(bands.take(ds, i), columns, g), i)
+        maps = channel_sums(d * t_k for d, t_k in zip(differences, t, strict=True))
+        ds = bands.put(ds, taps.put(bands.take(ds, i), maps, g), i)
 
         columns = taps.columns(bands.where_fresh(s_i, i), g)  # whatever is summed counts once
         weighted = _times(differences, columns).astype(u.dtype)
