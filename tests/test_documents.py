@@ -346,3 +346,22 @@ def test_the_page_on_networks_has_the_ratios_of_the_benchmark(request):
         ratios = (row["ratios"].get(form) for form in forms)
         cells = " | ".join("—" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
         assert f"| {title} | {row['ms']['ours']:.0f} ms | {cells} |" in page
+
+
+def test_the_readme_has_the_ratios_of_the_gpu(request):
+    root = request.config.rootpath
+    page = (root / "README.md").read_text()
+    measured = json.loads((root / "benchmarks/results/h200.json").read_text())
+    assert all(check["good"] and check["same_bits"] for check in measured["checks"])
+    for shape in measured["timings"]:
+        rows = {(row["direction"], row["program"]): row for row in shape["rows"]}
+        ours, unfold = (
+            [rows[direction, program] for direction in ("forward", "forward+backward")]
+            for program in ("pallas_gpu", "torch unfold")
+        )
+        cells = ["×".join(map(str, ours[0]["shape"]))]
+        cells += [f"{row['ratio']:.2f}" for row in ours]
+        pairs = zip(unfold, ours, strict=True)
+        cells.append(", ".join(f"{a['median_ms'] / b['median_ms']:.1f} ×" for a, b in pairs))
+        cells.append(", ".join(f"{row['memory_maps']:.1f}" for row in ours))
+        assert f"| {' | '.join(cells)} |" in page
