@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from sdnjax.errors import InputError
 from sdnjax.models.linear import Conv
+from sdnjax.ops.pooling import max_pool
 
 Dtype = Any
 
@@ -204,8 +205,8 @@ def max_pool_3x3(x: jax.Array, *, ceil_mode: bool = False) -> jax.Array:
     either way.
     """
     # An even size has one more window, which reaches one pixel further.
-    padding = [(1, 1 + int(ceil_mode and n % 2 == 0)) for n in x.shape[1:3]]
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
+    rows, columns = ((1, 1 + int(ceil_mode and n % 2 == 0)) for n in x.shape[1:3])
+    return max_pool(x, (3, 3), (2, 2), (rows, columns))
 
 
 def stage_outputs(features: Sequence[jax.Array], prefix: str) -> dict[str, jax.Array]:

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sdnjax.data.data_settings import Data
 from sdnjax.errors import InputError
+from sdnjax.experiment import Experiment
 from sdnjax.losses import CrossEntropy
-from sdnjax.models import create_model
+from sdnjax.models import Model, Neck, create_model
 from sdnjax.ops.normalization import Normalization
 from sdnjax.training.optimizer import Optimizer, make_optimizer
 from sdnjax.training.sharding import data_mesh, to_global
@@ -139,3 +141,16 @@ def test_dropout_depends_on_seed_and_step_alone():
 def test_batch_must_split_over_the_devices():
     with pytest.raises(InputError, match="multiple of 8"):
         data_mesh(12)
+
+
+@pytest.mark.parametrize("operator", ["none", "sdc"])
+def test_the_step_of_a_residual_network_scatters_nothing(operator):
+    """On GPUs a scatter adds in any order: the same step would give other bits."""
+    network = Model("fcn_r18-d8", neck=Neck(operator=operator))
+    recipe = Experiment(model=network, data=Data(crop_size=(32, 48))).build(3)
+    size = (2, 32, 48)
+    batch = {
+        "image": jax.ShapeDtypeStruct((*size, 3), jnp.float32),
+        "label": jax.ShapeDtypeStruct(size, jnp.int32),
+    }
+    assert "scatter" not in str(jax.make_jaxpr(recipe.step)(recipe.abstract_state(), batch))

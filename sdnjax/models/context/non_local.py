@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from sdnjax.models.layers import conv
 from sdnjax.ops.attention import blocked_attention
+from sdnjax.ops.pooling import max_pool
 from sdnjax.settings import check_types, setting
 
 
@@ -39,7 +40,7 @@ class NonLocal(nn.Module):
 
         queries, keys, values = project("theta"), project("phi"), project("g")
         if self.subsample:
-            keys, values = (nn.max_pool(x, (2, 2), strides=(2, 2)) for x in (keys, values))
+            keys, values = (max_pool(x, (2, 2), (2, 2)) for x in (keys, values))
 
         def flat(x: jax.Array) -> jax.Array:
             return x.reshape(b, -1, inner)
