@@ -34,7 +34,7 @@ def test_recipes_are_made_where_nothing_is_read(request):
         "        if name.partition('.')[0] in ('PIL', 'tqdm', 'tensorflow', 'array_record'):\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
-        "import sdnjax.experiment, benchmarks.gpu"
+        "import sdnjax.experiment, benchmarks.gpu, benchmarks.steps"
     )
     how = {"cwd": request.config.rootpath, "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-c", code], check=False, **how)

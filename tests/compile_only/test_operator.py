@@ -148,7 +148,7 @@ def check_kernels_on_tpu(topology, shape, dtype, columns=None, **options):
         batch_size=shape[0],
     )
     hlo = compiled.as_text()
-    calls = re.findall(r"%(\w+)[.\d]* = [^\n]* custom-call\([^\n]*\"tpu_custom_call\"", hlo)
+    calls = re.findall(r"%(\w+)[.\w]* = [^\n]* custom-call\([^\n]*\"tpu_custom_call\"", hlo)
     # The product serves the forward pass and the gradient of the features.
     assert sorted(calls) == sorted((*KERNELS_ON_TPU, "sdc_product"))
     found = collectives(compiled)
