@@ -18,11 +18,11 @@ where there is no GPU, on toy sizes, with the kernels interpreted: its figures m
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -34,16 +34,11 @@ import numpy as np
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
 from benchmarks import sdc
+from benchmarks.gpu_kernels import time_kernels
 from sdnjax.data.data_settings import Data
 from sdnjax.experiment import Experiment
 from sdnjax.models import Model, Neck
-from sdnjax.ops.neighbours import inside, tap_offsets, without_centre
 from sdnjax.ops.sdc import pallas_gpu, reference
-from sdnjax.ops.sdc.pallas_gpu import common, tiles
-from sdnjax.ops.sdc.pallas_gpu.kernel_gradient import kernel_gradient
-from sdnjax.ops.sdc.pallas_gpu.map_gradient import map_gradient
-from sdnjax.ops.sdc.pallas_gpu.product import product
-from sdnjax.ops.similarity import similarity_maps
 
 # (B, H, W), channels in and out, kernel, dilation, dtype
 CASES = [
@@ -63,18 +58,16 @@ TOLERANCE = 1e-2
 PARTS = ("checks", "train_step", "timings", "kernels")
 
 
-def check_kernels(cases, interpret) -> list[dict]:
+def check_kernels(cases, interpret) -> Iterator[dict]:
     """Relative errors ‖got − want‖ / ‖want‖ of the result and of all gradients."""
     programs = partial(check_programs, interpret=interpret)
     with ThreadPoolExecutor() as pool:
         pairs = [pool.submit(programs, case) for case in cases]
-    found = []
     for case, pair in zip(cases, pairs, strict=True):
         try:
-            found.append(check(case, *pair.result(), 0 if interpret else 20))
+            yield check(case, *pair.result(), 0 if interpret else 20)
         except Exception as error:  # what fails is a result, and the next case is another
-            found.append({"case": case, "good": False, "error": broken(case, error)})
-    return found
+            yield {"case": case, "good": False, "error": broken(case, error)}
 
 
 def check_operands(case):
@@ -159,13 +152,11 @@ def relative_error(got, want) -> float:
     return float(np.linalg.norm(got - want) / max(np.linalg.norm(want), 1e-30))
 
 
-def check_train_step(rehearse: bool) -> dict:
+def check_train_step(size) -> Iterator[dict]:
     """Losses of three steps with the kernels and with XLA's form: equal to a few per cent."""
-    size = (2, 32, 32) if rehearse else (8, 256, 320)
-    name = "fpn_r18"
     images = jax.random.normal(jax.random.key(0), (*size, 3))
     labels = jax.random.randint(jax.random.key(1), size, 0, 19)
-    network = Model(name, neck=Neck(operator="sdc"), dropout=0.0, dtype="bfloat16")
+    network = Model("fpn_r18", neck=Neck(operator="sdc"), dropout=0.0, dtype="bfloat16")
     recipe = Experiment(model=network, data=Data(crop_size=size[1:])).build(19)
 
     def disturbed(path, x):
@@ -199,90 +190,7 @@ def check_train_step(rehearse: bool) -> dict:
         chosen, without = map(losses, pool.map(lambda one: one.compile(), both))
     good = bool(np.allclose(chosen, without, rtol=0.03))  # false for NaN
     print(f"{'ok ' if good else 'BAD'} train step: losses {chosen}, XLA's form {without}")
-    return {"losses": chosen, "losses_xla": without, "good": good}
-
-
-def time_kernels(shapes, deadline: float) -> list[dict]:
-    """What SDC and its gradients are made of, each alone, and the kernels with other tiles."""
-    found = []
-    for shape in shapes:
-        size = shape.on("gpu")
-        u, v, kernel = sdc.operands(size, jnp.bfloat16)
-        s = jnp.ones((*size[:3], 9), jnp.float32)
-        near = jnp.where(inside(size, tap_offsets(3)), s, 0)
-        weights = without_centre(kernel.reshape(9, *kernel.shape[2:]), 0)
-        x = {"rows": u.reshape(-1, size[3]), "factors": common.pair_factors(near, s)}
-        x |= {"weights": weights, "v": v, "s": near}
-        refusals = (ValueError, jax.errors.JaxRuntimeError)  # more shared memory than there is
-        ms = sdc.alternate(sdc.compiled_all(parts_of(size), (x,), refusals), 5, 0.01)
-        rows = [{"part": p, "tiles": t, "ms": x} for (p, t), x in ms.items()]
-        found.append({"shape": size, "rows": rows})
-        for part in dict.fromkeys(part for part, _ in ms):
-            chosen, best = (
-                ms.get((part, "chosen")),
-                min((k for k in ms if k[0] == part), key=ms.get),
-            )
-            others = "" if best[1] == "chosen" else f", {ms[best]:.3f} with {best[1]}"
-            print(f"{shape.name:20} {part:28} {chosen:8.3f} ms{others}")
-        if time.perf_counter() > deadline:
-            print("no time for more")
-            break
-    return found
-
-
-def parts_of(size):
-    """(part, tiles) → a function of the arrays by name."""
-    taps = common.Taps((3, 3), (1, 1), size[2])
-    count, channels = size[0] * size[1] * size[2], size[3]
-
-    def forward(some, x):
-        return product(x["rows"], x["factors"], x["weights"], taps, tiles=some)
-
-    def to_kernel(some, x):
-        return kernel_gradient(x["rows"], x["factors"], x["rows"], taps, tiles=some)
-
-    def to_maps(x):
-        return map_gradient(x["rows"], x["factors"], x["rows"], x["weights"], taps)
-
-    def alike(v):
-        return similarity_maps(
-            v,
-            kernel_size=(3, 3),
-            dilation=(1, 1),
-            similarity="charbonnier",
-            scale=1.0,
-            boundary="no_flux",
-        )
-
-    def similarities(x):
-        return alike(x["v"])
-
-    def with_gradient(x):
-        values, pullback = jax.vjp(alike, x["v"])
-        return values, pullback(x["s"].astype(values.dtype))
-
-    def paired(x):
-        return common.pair_factors(x["s"], x["s"])
-
-    found = {
-        ("product", "chosen"): partial(forward, None),
-        ("kernel gradient", "chosen"): partial(to_kernel, None),
-        ("map gradient", "chosen"): to_maps,
-        ("similarities", "chosen"): similarities,
-        ("similarities with gradient", "chosen"): with_gradient,
-        ("factors", "chosen"): paired,
-    }
-    chosen = tiles.product_tiles(8 * -(-channels // tiles.DEPTH), channels)
-    for columns, stages in itertools.product((64, 128, 192, 256), (2, 3, 4)):
-        some = tiles.Tiles(columns, stages)
-        if some != chosen:
-            found["product", str(some)] = partial(forward, some)
-    chosen = tiles.kernel_gradient_tiles(8, count, channels, channels)
-    for columns, stages, splits in itertools.product((64, 128, 256), (2, 4), (1, 2, 4, 8)):
-        some = tiles.Tiles(columns, stages, splits)
-        if some != chosen and splits <= 2 * chosen.splits:
-            found["kernel gradient", str(some)] = partial(to_kernel, some)
-    return found
+    yield {"losses": chosen, "losses_xla": without, "good": good}
 
 
 def main() -> int:
@@ -296,52 +204,59 @@ def main() -> int:
     parser.add_argument("--rehearse", action="store_true", help="toy sizes, no GPU")
     options = parser.parse_args()
     start = time.perf_counter()
-    interpret = InterpretGPUParams() if options.rehearse else None
-
-    result = json.loads(options.json.read_text()) if options.json.exists() else {}
-    result |= {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
-    print(f"jax {jax.__version__} on {result['device']}")
+    machine = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    print(f"jax {machine['jax']} on {machine['device']}")
     if not options.rehearse and not pallas_gpu.is_hopper():
         print("this is no NVIDIA Hopper GPU: nothing to check (see --rehearse)")
         return 1
-    shapes = [sdc.Shape("toy", 4, 6, 16, 1)] if options.rehearse else sdc.SHAPES
-    deadline = start + options.seconds
+    held = json.loads(options.json.read_text()) if options.json.exists() else machine
+    if not machine.items() <= held.items():
+        print(f"{options.json} is of {held.get('device')} with jax {held.get('jax')}: name another")
+        return 1
 
-    def save(name, value):
-        result[name] = value
-        result["seconds"] = round(time.perf_counter() - start, 1)
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    def in_time(shapes):
+        for shape in shapes:
+            if time.perf_counter() - start > options.seconds:
+                print(f"no time for {shape.name} and what follows")
+                return
+            yield shape
 
-    def timings():
-        dtype, rows = jnp.dtype("bfloat16"), []
+    def timings(shapes):
+        dtype = jnp.dtype("bfloat16")
         rates = sdc.ceilings(dtype)
         wanted = {"convolution", *options.programs}
-        for shape in shapes:
-            if time.perf_counter() > deadline:
-                print(f"no time for {shape.name} and what follows")
-                break
-            rows.append(sdc.run([shape], dtype, repeats=7, wanted=wanted, rates=rates))
-            save("timings", rows)
-        return rows
+        for shape in in_time(shapes):
+            yield sdc.run([shape], dtype, repeats=7, wanted=wanted, rates=rates)
 
     parts = {
-        "checks": lambda: check_kernels(REHEARSED if options.rehearse else CASES, interpret),
-        "train_step": lambda: check_train_step(options.rehearse),
-        "timings": timings,
-        "kernels": lambda: [] if options.rehearse else time_kernels(shapes, deadline),
+        "checks": check_kernels(CASES, None),
+        "train_step": check_train_step((8, 256, 320)),
+        "timings": timings(sdc.SHAPES),
+        "kernels": time_kernels(in_time(sdc.SHAPES)),
     }
+    if options.rehearse:
+        parts["checks"] = check_kernels(REHEARSED, InterpretGPUParams())
+        parts["train_step"] = check_train_step((2, 32, 32))
+        parts["timings"] = timings([sdc.Shape("toy", 4, 6, 16, 1)])
+        parts["kernels"] = iter(())  # which are not interpreted
     wrong = []
     for name in options.parts:
+        held[name] = []
         try:
-            save(name, parts[name]())
-        except Exception as error:
-            wrong.append(name)
-            save(f"{name}_error", broken(name, error))
-    for check in (*result.get("checks", ()), result.get("train_step", {"good": True})):
-        wrong += [] if check["good"] else [check.get("case", "train_step")]
-    print(f"{f'WRONG: {wrong}' if wrong else 'nothing wrong'}, {result['seconds']} s")
+            for row in parts[name]:
+                held[name].append(row)
+                keep(held, options.json)
+                wrong += [] if row.get("good", True) else [row.get("case", name)]
+        except Exception as error:  # the next part is another result
+            wrong.append(f"{name}: {broken(name, error)}")
+    seconds = time.perf_counter() - start
+    print(f"{f'WRONG: {wrong}' if wrong else 'nothing wrong'}, {seconds:.0f} s")
     return 1 if wrong else 0
+
+
+def keep(found: dict, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
