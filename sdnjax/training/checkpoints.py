@@ -26,6 +26,7 @@ from sdnjax.files import write_atomically
 from sdnjax.models.old_layout import old_leaves
 from sdnjax.places import in_bucket, place, remove, upload
 from sdnjax.training.copies import WrittenApart, local_copy, on_host, temporary_folder
+from sdnjax.training.failed_saves import FailedSaves
 from sdnjax.training.seal import SEAL, DamagedCheckpoint, read_seal, verify, write_seal
 from sdnjax.training.state import TrainState
 
@@ -54,6 +55,7 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdnjax-checkpoint")
         self._pending: tuple[int, Future[None]] | None = None
         self._failed = False
+        self._errors = FailedSaves() if jax.process_count() > 1 else None
 
     def save(self, state: TrainState) -> None:
         """Starts to save; the arrays are copied before it returns, the writing goes on."""
@@ -83,7 +85,8 @@ class CheckpointWriter:
             return
         step, written = self._pending
         try:
-            written.result()  # interrupted, it can be waited for again
+            # Interrupted, it can be waited for again.
+            written.result() if self._errors is None else self._errors.result(written)
         except Exception as error:
             self._pending = None
             raise self._failure(step, error) from error
@@ -106,18 +109,32 @@ class CheckpointWriter:
                 with contextlib.suppress(OSError):
                     remove(self._directory / str(old))
 
+    def check(self) -> None:
+        """Raises the error of the pending save, if it has failed by now. Does not wait."""
+        if self._pending is None:
+            return
+        if self._pending[1].done() or (self._errors is not None and self._errors.first):
+            self.wait()
+
     def close(self) -> None:
         """Finishes what is pending."""
         try:
             self.wait()
         finally:
-            self._thread.shutdown()
-            # Orbax raises the error of a failed save again; it has been reported.
-            with contextlib.suppress(*([Exception] if self._failed else [])):
-                if self._checkpointer is not None:
-                    self._checkpointer.close()
-            if self._remote:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            self._release()
+
+    def _release(self) -> None:
+        if self._errors is not None:
+            self._errors.close()
+            if self._errors.first is not None:
+                return  # Orbax waits for processes that wait for this one, which has to end first
+        self._thread.shutdown()
+        # Orbax raises the error of a failed save again; it has been reported.
+        with contextlib.suppress(*([Exception] if self._failed else [])):
+            if self._checkpointer is not None:
+                self._checkpointer.close()
+        if self._remote:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _failure(self, step: int, error: BaseException) -> RunError:
         self._failed = True

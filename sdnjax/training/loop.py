@@ -72,13 +72,14 @@ def fit(
     progress = Progress(at, steps, log, report, explain=explain, learning_rate=learning_rate)
     feed = Feed(batches, mesh, steps - at)
     before = metrics = None
+    writer = _Nowhere() if checkpoints is None else checkpoints
 
     def save() -> None:
         nonlocal saved
         progress.check(keep=True)
-        if checkpoints is not None and saved < at:
+        if saved < at:
             with progress.pause():
-                checkpoints.save(state)
+                writer.save(state)
         saved = at
 
     def ends_after_evaluation() -> bool:
@@ -88,8 +89,7 @@ def fit(
         save()  # first: an evaluation may take an hour
         try:
             with progress.pause(), stopping.at_once():
-                if checkpoints is not None:
-                    checkpoints.wait()
+                writer.wait()
                 results, seconds = _timed(evaluate, state)
         except Stopped:
             return True
@@ -121,6 +121,7 @@ def fit(
                     jax.block_until_ready(metrics)
             at += 1
             progress.add(at, metrics)
+            writer.check()  # hours may pass until the next one
 
             last = at == steps
             if last or at % log_every == 0:
@@ -130,9 +131,18 @@ def fit(
                 save()
             done = ends_after_evaluation() or stopping.asked(at)
         save()
-        if checkpoints is not None:
-            checkpoints.wait()
+        writer.wait()
     return state
+
+
+class _Nowhere:
+    """In place of a writer: nothing is saved."""
+
+    def save(self, state: TrainState) -> None: ...
+
+    def check(self) -> None: ...
+
+    def wait(self) -> None: ...
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:

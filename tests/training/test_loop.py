@@ -396,3 +396,20 @@ def test_log_survives_a_line_cut_in_the_middle(tmp_path):
     log.close()
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
     assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_save_that_fails_ends_the_run_before_the_next_one(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sdnjax.training.checkpoints.write_seal", full)
+    done = []
+
+    def step(state, batch):
+        time.sleep(0.5)  # the save runs meanwhile
+        done.append(1)
+        return STEP(state, batch)
+
+    with pytest.raises(RunError, match=r"could not write checkpoint .*No space left.*no earlier"):
+        run(tmp_path, step=step, steps=20, checkpoint_every=10)
+    assert 10 < len(done) < 20
