@@ -2,12 +2,17 @@
 
 import logging
 import threading
+import types
 from concurrent.futures import Future
 
 import pytest
 from orbax.checkpoint._src.checkpointers import async_checkpointer
 
+from sdnjax.errors import RunError
+from sdnjax.training.checkpoints import CheckpointWriter
 from sdnjax.training.failed_saves import FailedSaves
+from sdnjax.training.optimizer import Optimizer, make_optimizer
+from tests.training.tiny import Tiny, recipe_of
 
 
 @pytest.fixture
@@ -57,3 +62,21 @@ def test_a_timeout_of_the_save_itself_is_its_error(failed_saves):
     written.set_exception(TimeoutError("barrier"))
     with pytest.raises(TimeoutError, match="barrier"):
         failed_saves.result(written)
+
+
+def test_of_several_processes_a_writer_waits_for_no_save_that_failed(tmp_path, monkeypatch):
+    with monkeypatch.context() as several:
+        two = types.SimpleNamespace(process_count=lambda: 2)
+        several.setattr("sdnjax.training.checkpoints.jax", two)
+        writer = CheckpointWriter(tmp_path, 1, {})
+    met = threading.Event()  # the other process
+    monkeypatch.setattr(writer, "_finish", lambda step, response: met.wait())
+    try:
+        writer.save(recipe_of(Tiny(), make_optimizer(Optimizer(), 9)).init_state())
+        writer.check()
+        writer._errors.first = OSError(28, "No space left on device")
+        with pytest.raises(RunError, match="No space left"):
+            writer.check()
+        writer.close()
+    finally:
+        met.set()
