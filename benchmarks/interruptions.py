@@ -173,7 +173,7 @@ def processes(
                 ends = [process.communicate(timeout=400) for process in several]
                 seconds = time.monotonic() - begin
                 codes = [process.returncode for process in several]
-                said = spoken(ends)
+                said = spoken(ends).replace(f"{work}/", "")
                 kept = saved(run)
                 finish_all(start(work, run, number))
                 same = not differs(whole, leaves(run))
