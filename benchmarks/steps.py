@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sdnjax.config_file import load_config
@@ -34,16 +33,14 @@ from sdnjax.data.data_settings import dataset_of
 from sdnjax.experiment import Experiment
 from sdnjax.models import Neck
 from sdnjax.models.cost import live
-from sdnjax.models.inputs import abstract_inputs
 from sdnjax.options import replaced
-from sdnjax.planning.compiled import CompiledStep
+from sdnjax.planning.compiled import CompiledStep, trace_for
 from sdnjax.planning.devices import parse_target
 from sdnjax.planning.memory import memory_of
 from sdnjax.planning.operations import operations
 from sdnjax.planning.roofline import roofline
-from sdnjax.recipe import with_shardings
-from sdnjax.training.sharding import data_mesh, split_by_batch
-from sdnjax.training.step import jit_step
+from sdnjax.recipe import Recipe
+from sdnjax.training.sharding import data_mesh, on_every_device
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ("ade20k_fpn_r50_sdn", "ade20k_segmenter_vitb_sdn", "ade20k_fcn_r50_sdn")
@@ -66,47 +63,37 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Traced:
+class Compiling:
     """A step whose program is being compiled."""
 
     experiment: Experiment
-    classes: int
+    recipe: Recipe
     state: Any
     batch: Any
+    constants: Any
     jaxpr: Any
     executable: Future
-    mesh: Any
 
 
-def traced(case: Case, pool: ThreadPoolExecutor) -> Traced:
+def compiling(case: Case, pool: ThreadPoolExecutor) -> Compiling:
     """Traces the step here, and has it compiled while the next one is traced."""
     experiment = case.experiment()
-    classes = dataset_of(experiment.data).label_space.num_classes
-    recipe = experiment.build(classes)
-    size = (experiment.batch_size, *recipe.image_size)
+    recipe = experiment.build(dataset_of(experiment.data).label_space.num_classes)
     mesh = data_mesh(experiment.batch_size)
-    batch = {
-        "image": jax.ShapeDtypeStruct((*size, 3), jnp.float32),
-        "label": jax.ShapeDtypeStruct(size, jnp.int32),
-        **abstract_inputs(recipe.network, size),
-    }
-    batch.pop("picture", None)
-    batch = with_shardings(batch, split_by_batch(mesh))
-    state = recipe.placed(mesh)
+    traced, *shapes = trace_for(recipe, mesh, experiment.batch_size)
     with jax.set_mesh(mesh):
-        step = jit_step(recipe.step, mesh, recipe.shardings(mesh)).trace(state, batch)
-        lowered = step.lower()
+        lowered = traced.lower()
 
     def compiled():
         with jax.set_mesh(mesh):
             start = time.perf_counter()
             return lowered.compile(), time.perf_counter() - start
 
-    return Traced(experiment, classes, state, batch, live(step.jaxpr), pool.submit(compiled), mesh)
+    return Compiling(experiment, recipe, *shapes, live(traced.jaxpr), pool.submit(compiled))
 
 
 def filled(abstract: Any, classes: int) -> Any:
-    """Random values in the place of shapes: small parameters, variances of 1, some void."""
+    """Values for shapes: small random parameters, random pictures, some void, statistics of 1."""
     rng = np.random.default_rng(0)
 
     def value(path: Any, x: Any) -> Any:
@@ -114,12 +101,12 @@ def filled(abstract: Any, classes: int) -> Any:
         if "label" in name:
             array = rng.integers(0, classes + 1, x.shape)
             array[array == classes] = 255
-        elif "params" in name:
+        elif ".params" in name:
             array = 0.02 * rng.standard_normal(x.shape, np.float32)
         elif "image" in name:
             array = rng.standard_normal(x.shape, np.float32)
         else:
-            array = np.full(x.shape, "batch_stats" in name)
+            array = np.full(x.shape, ".batch_stats" in name)
         return jax.device_put(np.asarray(array, x.dtype), x.sharding)
 
     return jax.tree_util.tree_map_with_path(value, abstract)
@@ -129,39 +116,39 @@ def digest(state: Any) -> str:
     """Of all numbers of a state, to compare processes by."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(state):
-        found.update(np.ascontiguousarray(leaf).tobytes())
+        found.update(np.asarray(leaf).tobytes())
     return found.hexdigest()[:16]
 
 
-def measured(one: Traced, target: str, rounds: int, steps: int) -> dict[str, Any]:
+def measured(one: Compiling, target: str, rounds: int, steps: int) -> dict[str, Any]:
     """The row of one step."""
     executable, seconds = one.executable.result()
-    described = CompiledStep(one.state, one.batch, (), one.jaxpr, executable, None, 0, seconds)
+    described = CompiledStep(
+        one.state, one.batch, one.constants, one.jaxpr, executable, None, 0, seconds
+    )
     counted = operations(one.jaxpr)
-    batch = filled({"batch": one.batch}, one.classes)["batch"]
-    state = filled({"params": one.state.params, "batch_stats": one.state.batch_stats}, one.classes)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding), one.state)
-    state = zeros.replace(**state)
+    batch, state = filled((one.batch, one.state), one.recipe.num_classes)
+    mesh = jax.tree.leaves(state)[0].sharding.mesh
+    held = (on_every_device(one.recipe.constants, mesh),) if jax.tree.leaves(one.constants) else ()
     kept = jax.tree.map(np.asarray, state)  # on the host: the step takes the device's for itself
-    state, metrics = executable(state, batch)
+    state, metrics = executable(state, batch, *held)
     losses, times = [float(metrics["loss"])], []
-    first = jax.tree.map(np.asarray, state)
+    first = digest(state)
     for _ in range(rounds):
         start = time.perf_counter()
         for _ in range(steps):
-            state, metrics = executable(state, batch)
+            state, metrics = executable(state, batch, *held)
         losses.append(float(metrics["loss"]))
         times.append((time.perf_counter() - start) / steps)
     del state
     again = jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), kept, one.state)
-    again, _ = executable(again, batch)
-    same = jax.tree.map(lambda x, y: np.array_equal(x, np.asarray(y), equal_nan=True), first, again)
+    again, _ = executable(again, batch, *held)
     ms, size = 1e3 * statistics.median(times), one.experiment.batch_size
     place = parse_target(f"{target}:{jax.device_count()}")
     least = roofline(place, counted, {}, one.experiment.steps)
     return {
         "batch_size": size,
-        "image_size": list(one.experiment.data.crop_size),
+        "image_size": list(one.recipe.image_size),
         "dtype": one.experiment.model.dtype,
         "ms": ms,
         "ms_of_rounds": [1e3 * t for t in times],
@@ -171,8 +158,8 @@ def measured(one: Traced, target: str, rounds: int, steps: int) -> dict[str, Any
         "share_of_peak": 1e3 * least["compute"] / ms if least else None,
         "memory": memory_of(described),
         "operations": counted,
-        "same_bits": all(jax.tree.leaves(same)),
-        "digest": digest(first),
+        "same_bits": digest(again) == first,
+        "digest": first,
         "losses": losses,
         "seconds_to_compile": round(seconds, 1),
     }
@@ -184,13 +171,14 @@ def rows(cases: list[Case], options: argparse.Namespace) -> Iterator[dict[str, A
         waiting = []
         for case in cases:
             try:
-                waiting.append((case, traced(case, pool)))
-            except Exception:  # the others are results all the same
-                print(f"{case}: broke off while it was traced")
-                traceback.print_exc(limit=-6)
+                waiting.append((case, compiling(case, pool)))
+            except Exception as error:  # the others are results all the same
+                waiting.append((case, error))
     for case, one in waiting:
         row = {"config": case.config, "neck": case.neck}
         try:
+            if isinstance(one, Exception):
+                raise one
             row |= measured(one, options.target, options.rounds, options.steps)
         except Exception as error:
             print(f"{case}: broke off")
@@ -224,7 +212,7 @@ def main() -> int:
     necks = (True,) if options.with_neck_only else (False, True)
     cases = [
         Case(name, neck, images)
-        for images in sorted(options.images, key=lambda n: n or 1000)
+        for images in options.images
         for name in options.configs
         for neck in necks
     ]

@@ -56,6 +56,31 @@ def compile_for(recipe: Recipe, mesh: Mesh, batch_size: int) -> CompiledStep:
 
     Raises: InputError if the batch does not split over the devices.
     """
+    start = time.monotonic()
+    executable, needed = None, None
+    with _without_host() as exchanged:
+        traced, state, batch, constants = trace_for(recipe, mesh, batch_size)
+    try:
+        with jax.set_mesh(mesh):
+            executable = traced.lower().compile(compiler_options=compiler_options(mesh))
+    except jax.errors.JaxRuntimeError as error:
+        needed = _needed(str(error))
+        if needed is None:
+            raise
+    seconds = time.monotonic() - start
+    jaxpr = live(traced.jaxpr)
+    return CompiledStep(state, batch, constants, jaxpr, executable, needed, sum(exchanged), seconds)
+
+
+def trace_for(
+    recipe: Recipe, mesh: Mesh, batch_size: int
+) -> tuple[Any, TrainState, dict[str, jax.ShapeDtypeStruct], Any]:
+    """The step of a recipe traced for a mesh, and the shapes of its state, batch and constants.
+
+    Without constants it takes two arguments.
+
+    Raises: InputError if the batch does not split over the devices.
+    """
     parts = mesh.size * recipe.micro_batches
     if batch_size % parts:
         raise InputError(f"a batch of {batch_size} does not split into {parts} parts")
@@ -75,20 +100,8 @@ def compile_for(recipe: Recipe, mesh: Mesh, batch_size: int) -> CompiledStep:
     )
     held = (constants,) if jax.tree.leaves(constants) else ()
     step = jit_step(recipe.step, mesh, recipe.shardings(mesh), constants=bool(held))
-    start = time.monotonic()
-    executable, needed = None, None
     with jax.set_mesh(mesh):
-        with _without_host() as exchanged:
-            traced = step.trace(state, batch, *held)
-        try:
-            executable = traced.lower().compile(compiler_options=compiler_options(mesh))
-        except jax.errors.JaxRuntimeError as error:
-            needed = _needed(str(error))
-            if needed is None:
-                raise
-    seconds = time.monotonic() - start
-    jaxpr = live(traced.jaxpr)
-    return CompiledStep(state, batch, constants, jaxpr, executable, needed, sum(exchanged), seconds)
+        return step.trace(state, batch, *held), state, batch, constants
 
 
 @contextlib.contextmanager
